@@ -179,4 +179,5 @@ class Asset:
         center, extent = lo / 2 + hi / 2, float((hi / 2 - lo / 2).max()) * 2
         if not extent > 0:
             raise AssetError(f"{self.name or 'asset'}: all vertices coincide, there is no surface to work on")
-        return Placement(center=(float(center[0]), float(center[1]), float(center[2])), scale=0.99999 / extent)
+        x, y, z = (float(c) for c in center)
+        return Placement(center=(x, y, z), scale=0.99999 / extent)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +45,7 @@ class OVoxel:
     intersected: NDArray[np.bool_]
     attributes: NDArray[np.float32] | None = None
     splitting_weights: NDArray[np.float32] | None = None
-    placement: Placement = Placement()
+    placement: Placement = field(default_factory=Placement)
 
     def __len__(self) -> int:
         return len(self.coords)
@@ -60,7 +60,7 @@ class OVoxel:
         return voxelize_asset(asset, resolution, device=device, progress=progress)
 
     def to_mesh(self) -> Mesh:
-        """The surface in the model frame with vertex colours; see :func:`voxlume.ovoxel.extract.extract_mesh`."""
+        """The surface with vertex colours; see :func:`voxlume.ovoxel.extract.ovoxel_to_mesh`."""
         from voxlume.ovoxel.extract import ovoxel_to_mesh
 
         return ovoxel_to_mesh(self)
