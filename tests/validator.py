@@ -1,0 +1,72 @@
+"""The Khronos glTF-Validator, run under Node on the files that the package writes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+_MODULES = HERE / "node_modules"
+
+_SCRIPT = """
+const { validateBytes } = require(process.argv[1]);
+const bytes = new Uint8Array(require('fs').readFileSync(process.argv[2]));
+validateBytes(bytes, { maxIssues: 100 }).then(r => process.stdout.write(JSON.stringify(r)));
+"""
+
+
+@functools.cache
+def validator_missing() -> str | None:
+    """None if the validator can run, installing it where necessary; otherwise the reason why not."""
+    if shutil.which("node") is None:
+        return "Node is not installed"
+    if (_MODULES / "gltf-validator").is_dir():
+        return None
+    npm = shutil.which("npm")
+    if npm is None:
+        return "npm is not installed"
+    # Installed aside and moved, so that test processes running at once do not meet half of it.
+    with tempfile.TemporaryDirectory(dir=HERE, prefix=".npm-") as folder:
+        for name in ("package.json", ".npmrc"):
+            shutil.copy(HERE / name, folder)
+        try:
+            done = subprocess.run([npm, "install"], cwd=folder, capture_output=True, text=True, timeout=120)
+        except subprocess.TimeoutExpired:
+            return "npm could not install gltf-validator within two minutes"
+        if done.returncode:
+            return f"npm could not install gltf-validator: {done.stderr.strip()[-200:]}"
+        try:
+            (Path(folder) / "node_modules").rename(_MODULES)
+        except OSError:
+            if not (_MODULES / "gltf-validator").is_dir():
+                raise
+    return None
+
+
+def validate(path: Path) -> dict[str, Any]:
+    """The validator's report on a ``.glb``; skips the calling test where it cannot run."""
+    reason = validator_missing()
+    if reason:
+        pytest.skip(reason)
+    command = ["node", "-e", _SCRIPT, str(_MODULES / "gltf-validator"), str(path)]
+    return json.loads(subprocess.run(command, capture_output=True, check=True, timeout=120).stdout)
+
+
+# An asset keeps no tangents: without them renderers derive MikkTSpace's, as the specification says.
+_ACCEPTED = {"MESH_PRIMITIVE_GENERATED_TANGENT_SPACE"}
+
+
+def assert_valid(path: Path) -> dict[str, Any]:
+    """Fail if the validator has an error or a warning; returns its report."""
+    report = validate(path)
+    messages = report["issues"]["messages"]
+    bad = [m for m in messages if m["severity"] <= 1 and m["code"] not in _ACCEPTED]
+    assert not bad, bad
+    return report

@@ -1,0 +1,46 @@
+"""Writing files so that a reader never meets half of one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from voxlume.errors import VoxlumeError
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
+    """A binary file that appears under its name only when the block has ended well.
+
+    The bytes go to a hidden temporary file in the same folder, which then takes the place of ``path``
+    in one step; a file of that name that already exists stays as it was until that moment. If the
+    block raises, or the disk is full, nothing is left behind.
+
+    Raises
+    ------
+    VoxlumeError : the folder is missing or not writable, the name belongs to something that is not an
+        ordinary file, or an ``OSError`` was raised while writing.
+    """
+    target = Path(os.path.realpath(path))  # a link keeps pointing where it points
+    if target.exists() and not target.is_file():
+        raise VoxlumeError(f"cannot write {path}: something that is not an ordinary file has this name")
+    if not target.parent.is_dir():
+        raise VoxlumeError(f"cannot write {path}: the folder {target.parent} does not exist; create it first")
+    temporary = target.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        # Opened by hand, not by tempfile, so that the file gets the user's default permissions.
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise VoxlumeError(f"cannot write {path}: {error.strerror or error}") from error
+        raise

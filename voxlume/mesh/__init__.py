@@ -1,0 +1,1 @@
+"""Meshes: reading and writing assets, cleaning, simplifying, remeshing, unwrapping, baking."""
