@@ -1,0 +1,53 @@
+"""Softmax attention over the tokens of each sample by itself, never padded into another's view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+try:
+    from torch.nn.attention import varlen
+except ImportError:  # PyTorch before 2.10
+    varlen = None  # type: ignore[assignment]
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, q_lengths: Sequence[int], kv_lengths: Sequence[int]) -> Tensor:
+    """Scaled dot-product attention, scale 1 / sqrt(d), of each sample's queries to its own keys.
+
+    Parameters
+    ----------
+    q : (sum of q_lengths, h, d); k, v : (sum of kv_lengths, h, d), samples one after another. They may be
+        strided views (of a joint qkv tensor, say); one sample, or samples of equal length, cost no copy.
+    q_lengths, kv_lengths : tokens of each sample, on the host. A sample without keys yields zeros.
+
+    Returns
+    -------
+    (sum of q_lengths, h, d)
+    """
+    samples = len(q_lengths)
+    if len(set(q_lengths)) == 1 and len(set(kv_lengths)) == 1 and kv_lengths[0] > 0:
+        q, k, v = (x.unflatten(0, (samples, -1)).transpose(1, 2) for x in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1)
+    half = q.dtype in (torch.float16, torch.bfloat16)
+    if varlen is not None and q.is_cuda and half and min(kv_lengths, default=0) > 0:
+        q_starts, kv_starts = (_starts(lengths, q.device) for lengths in (q_lengths, kv_lengths))
+        out = varlen.varlen_attn(q, k, v, q_starts, kv_starts, max(q_lengths), max(kv_lengths))
+        return out[0] if isinstance(out, tuple) else out
+    pieces = zip(q.split(list(q_lengths)), k.split(list(kv_lengths)), v.split(list(kv_lengths)), strict=True)
+    return torch.cat([_single(*piece) for piece in pieces])
+
+
+def _single(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """One sample: (t, h, d), (s, h, d), (s, h, d) -> (t, h, d)."""
+    if len(k) == 0:
+        return torch.zeros_like(q)
+    q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).squeeze(0).transpose(0, 1)
+
+
+def _starts(lengths: Sequence[int], device: torch.device) -> Tensor:
+    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32).to(device, non_blocking=True)

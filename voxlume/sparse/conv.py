@@ -1,0 +1,106 @@
+"""Submanifold 3x3x3 convolution: outputs exist only where inputs do.
+
+``out[p] = bias + sum over (i, j, k) of weight[:, i, j, k, :] . in[p + (i-1, j-1, k-1)]``; absent neighbours
+contribute nothing (Graham et al., "3D Semantic Segmentation with Submanifold Sparse Convolutional
+Networks", 2018). This module chooses the kernels and owns the gradient; the arithmetic is in
+:mod:`voxlume.sparse.conv_reference` and :mod:`voxlume.sparse.conv_triton`, which have the same functions.
+"""
+
+from __future__ import annotations
+
+import math
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from voxlume.sparse import conv_reference
+from voxlume.sparse.backend import use_triton
+from voxlume.sparse.tensor import CoordinateSet, SparseTensor
+
+
+def submanifold_conv3d(x: SparseTensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolve and return the new features; differentiable in features, weight and bias.
+
+    Parameters
+    ----------
+    x : n voxels with ci channels. Their dtype is the dtype of the product (sums are kept in float32);
+        weight and bias are cast to it, and under autocast all three to autocast's dtype.
+    weight : (co, 3, 3, 3, ci), kernel axes x, y, z.
+    bias : (co,)
+
+    Returns
+    -------
+    (n, co)
+    """
+    features = x.features
+    if torch.is_autocast_enabled(features.device.type):
+        features = features.to(torch.get_autocast_dtype(features.device.type))
+    weight = weight.to(features.dtype)
+    bias = None if bias is None else bias.to(features.dtype)
+    return _SubmanifoldConv.apply(features, weight, bias, x.cache, _kernels(features.device))
+
+
+class SubmanifoldConv3d(nn.Module):
+    """Submanifold 3x3x3 convolution with parameters ``weight`` (co, 3, 3, 3, ci) and ``bias`` (co,)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_channels, 3, 3, 3, in_channels))
+        self.bias = nn.Parameter(torch.empty(out_channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        bound = 1 / math.sqrt(27 * self.weight.shape[-1])
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        return x.with_features(submanifold_conv3d(x, self.weight, self.bias))
+
+    def extra_repr(self) -> str:
+        co, _, _, _, ci = self.weight.shape
+        return f"{ci}, {co}"
+
+
+def _kernels(device: torch.device) -> ModuleType:
+    if use_triton(device):
+        from voxlume.sparse import conv_triton
+
+        return conv_triton
+    return conv_reference
+
+
+class _SubmanifoldConv(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        coordinates: CoordinateSet,
+        kernels: ModuleType,
+    ) -> Tensor:
+        ctx.save_for_backward(features, weight)
+        ctx.coordinates, ctx.kernels, ctx.has_bias = coordinates, kernels, bias is not None
+        return kernels.forward(features, weight, bias, coordinates)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        features, weight = ctx.saved_tensors
+        grad = grad.contiguous()
+        grad_features = grad_weight = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            grad_features = ctx.kernels.forward(grad, _mirrored(weight), None, ctx.coordinates)
+        if ctx.needs_input_grad[1]:
+            grad_weight = ctx.kernels.grad_weight(features, grad, ctx.coordinates)
+        if ctx.has_bias and ctx.needs_input_grad[2]:
+            grad_bias = grad.sum(0, dtype=torch.float32).to(grad.dtype)
+        return grad_features, grad_weight, grad_bias, None, None
+
+
+def _mirrored(weight: Tensor) -> Tensor:
+    """The kernel whose convolution is the gradient of the input: (co, 3, 3, 3, ci) -> (ci, 3, 3, 3, co)."""
+    return weight.flip(1, 2, 3).transpose(0, 4).contiguous()
