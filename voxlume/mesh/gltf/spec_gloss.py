@@ -1,0 +1,155 @@
+"""KHR_materials_pbrSpecularGlossiness converted to metallic-roughness, texel by texel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from voxlume.asset import Material, Texture
+
+DIELECTRIC_SPECULAR = 0.04
+"""Reflectance at normal incidence of every non-metal in the metallic-roughness model (index 1.5)."""
+
+_LUMA = np.array([0.299, 0.587, 0.114])
+
+
+@dataclass(frozen=True, eq=False)
+class SpecularGlossiness:
+    """The extension's values: linear factors and textures.
+
+    Attributes
+    ----------
+    diffuse : linear RGBA factor; its texture is sRGB-encoded with linear alpha.
+    specular, glossiness : linear factors; their texture has sRGB-encoded specular colour and linear
+        glossiness in alpha.
+    """
+
+    diffuse: NDArray[np.float64]
+    specular: NDArray[np.float64]
+    glossiness: float
+    diffuse_texture: Texture | None = None
+    specular_texture: Texture | None = None
+
+
+def to_metallic_roughness(
+    material: Material, values: SpecularGlossiness, warn: Callable[[str], None]
+) -> Material:
+    """The material with base colour, metallic and roughness in place of specular-glossiness.
+
+    Metallic solves the quadratic that keeps the perceived brightness of diffuse and specular colour under
+    the metallic-roughness model, with a reflectance of 0.04 for non-metals; base colour mixes what diffuse
+    and specular ask for. Alpha is the diffuse alpha, roughness is 1 - glossiness.
+    """
+    diffuse_texture, specular_texture = values.diffuse_texture, values.specular_texture
+    if diffuse_texture is None and specular_texture is None:
+        base, metallic = convert(values.diffuse[:3], values.specular)
+        return replace(
+            material,
+            base_color_factor=(*base.tolist(), float(values.diffuse[3])),
+            metallic_factor=float(metallic),
+            roughness_factor=1 - values.glossiness,
+        )
+    lookup = diffuse_texture or specular_texture
+    assert lookup is not None
+    diffuse, specular = _aligned(diffuse_texture, specular_texture, warn, material.name)
+    shape = np.broadcast_shapes(diffuse.shape[:2], specular.shape[:2])
+    base_image = np.empty((*shape, 4), np.uint8)
+    surface_image = np.zeros((*shape, 3), np.uint8)
+    # Row by row in bands: the intermediate float images of a large texture would not fit in memory.
+    for start in range(0, shape[0], 256):
+        rows = slice(start, start + 256)
+        diffuse_rows = srgb_to_linear(_band(diffuse, rows)) * values.diffuse
+        specular_rows = srgb_to_linear(_band(specular, rows))
+        base, metallic = convert(diffuse_rows[..., :3], specular_rows[..., :3] * values.specular)
+        base_image[rows, :, :3] = _to_uint8(linear_to_srgb(base))
+        base_image[rows, :, 3] = _to_uint8(diffuse_rows[..., 3])
+        surface_image[rows, :, 1] = _to_uint8(1 - specular_rows[..., 3] * values.glossiness)
+        surface_image[rows, :, 2] = _to_uint8(metallic)
+    surface_image[..., 0] = 255
+    return replace(
+        material,
+        base_color_factor=(1.0, 1.0, 1.0, 1.0),
+        base_color_texture=replace(lookup, image=base_image),
+        metallic_factor=1.0,
+        roughness_factor=1.0,
+        metallic_roughness_texture=replace(lookup, image=surface_image),
+    )
+
+
+def convert(
+    diffuse: NDArray[np.float64], specular: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Linear diffuse and specular (..., 3) to linear base colour (..., 3) and metallic (...)."""
+    diffuse_left = 1 - specular.max(axis=-1)
+    diffuse_brightness = np.sqrt(diffuse**2 @ _LUMA)
+    specular_brightness = np.sqrt(specular**2 @ _LUMA)
+    f0 = DIELECTRIC_SPECULAR
+    b = diffuse_brightness * diffuse_left / (1 - f0) + specular_brightness - 2 * f0
+    c = f0 - specular_brightness
+    root = np.sqrt(np.maximum(b * b - 4 * f0 * c, 0))
+    metallic = np.where(specular_brightness < f0, 0, ((root - b) / (2 * f0)).clip(0, 1))
+
+    part = metallic[..., None]
+    from_diffuse = diffuse * diffuse_left[..., None] / (1 - f0) / np.maximum(1 - part, 1e-6)
+    from_specular = (specular - f0 * (1 - part)) / np.maximum(part, 1e-6)
+    mix = part**2
+    return (from_diffuse * (1 - mix) + from_specular * mix).clip(0, 1), metallic
+
+
+def srgb_to_linear(rgba: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Decode the colour channels of (..., 4); alpha stays."""
+    linear = rgba.copy()
+    rgb = rgba[..., :3]
+    linear[..., :3] = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return linear
+
+
+def linear_to_srgb(linear: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055)
+
+
+def _aligned(
+    diffuse: Texture | None, specular: Texture | None, warn: Callable[[str], None], name: str
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Both images as RGBA over the same texels; one of them may be a single texel that stands for all."""
+    white = np.full((1, 1, 4), 255, np.uint8)
+    if diffuse is None or specular is None:
+        return (white if t is None else _rgba(t.image) for t in (diffuse, specular))  # type: ignore[return-value]
+    first, second = _rgba(diffuse.image), _rgba(specular.image)
+    if not _same_lookup(diffuse, specular):
+        warn(f"material {name!r}: diffuse and specular textures are placed differently, specular averaged")
+        return first, second.mean(axis=(0, 1), keepdims=True).round().astype(np.uint8)
+    height, width = max(len(first), len(second)), max(first.shape[1], second.shape[1])
+    return _resized(first, width, height), _resized(second, width, height)
+
+
+def _same_lookup(a: Texture, b: Texture) -> bool:
+    return a.texcoord == b.texcoord and a.wrap == b.wrap and np.array_equal(a.transform, b.transform)
+
+
+def _rgba(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    alpha = image[..., -1:] if image.shape[2] in (2, 4) else np.full((*image.shape[:2], 1), 255, np.uint8)
+    color = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
+    return np.concatenate([color, alpha], axis=2)
+
+
+def _resized(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Each channel by itself: alpha is no coverage here, so it must not weigh the colours."""
+    if image.shape[:2] == (height, width):
+        return image
+    bands = [
+        Image.fromarray(image[..., c]).resize((width, height), Image.Resampling.BILINEAR) for c in range(4)
+    ]
+    return np.stack([np.asarray(band) for band in bands], axis=2)
+
+
+def _band(image: NDArray[np.uint8], rows: slice) -> NDArray[np.float64]:
+    return (image if len(image) == 1 else image[rows]) / 255.0
+
+
+def _to_uint8(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+    return (values.clip(0, 1) * 255 + 0.5).astype(np.uint8)

@@ -1,0 +1,100 @@
+"""What every reader does last: no NaN, no infinity, unit normals, some area."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxlume.asset import Mesh
+from voxlume.errors import AssetError
+
+
+def drop_broken_vertices(mesh: Mesh) -> tuple[Mesh, int]:
+    """The mesh without vertices that are not finite and without faces that touch them.
+
+    UVs, colours and attributes that are not finite become 0 (colours: 1).
+
+    Returns
+    -------
+    mesh : the same object where nothing had to be done.
+    dropped : how many faces were removed.
+    """
+    sound = np.isfinite(mesh.vertices).all(axis=1)
+    dropped = 0
+    if not sound.all():
+        faces = mesh.faces[sound[mesh.faces].all(axis=1)]
+        dropped = len(mesh.faces) - len(faces)
+        renumber = np.cumsum(sound, dtype=np.int32) - 1
+        mesh = replace(
+            mesh,
+            vertices=mesh.vertices[sound],
+            faces=renumber[faces],
+            normals=None if mesh.normals is None else mesh.normals[sound],
+            uvs=tuple(uv[sound] for uv in mesh.uvs),
+            colors=None if mesh.colors is None else mesh.colors[sound],
+            attributes={name: values[sound] for name, values in mesh.attributes.items()},
+        )
+    arrays = [*mesh.uvs, *mesh.attributes.values(), *([] if mesh.colors is None else [mesh.colors])]
+    if not all(np.isfinite(a).all() for a in arrays):
+        mesh = replace(
+            mesh,
+            uvs=tuple(_finite(uv) for uv in mesh.uvs),
+            colors=None if mesh.colors is None else _finite(mesh.colors, 1.0),
+            attributes={name: _finite(values) for name, values in mesh.attributes.items()},
+        )
+    return mesh, dropped
+
+
+def _finite(values: NDArray[np.float32], filler: float = 0.0) -> NDArray[np.float32]:
+    return np.where(np.isfinite(values), values, np.float32(filler))
+
+
+def with_sound_normals(mesh: Mesh) -> Mesh:
+    """The mesh with unit normals: those without direction become the mean of their faces' normals."""
+    if mesh.normals is None:
+        return mesh
+    broken = ~(np.einsum("ij,ij->i", mesh.normals, mesh.normals) > 0.25)
+    if not broken.any():
+        return mesh
+    normals = mesh.normals.copy()
+    normals[broken] = vertex_normals(mesh.vertices, mesh.faces)[broken]
+    return replace(mesh, normals=normals)
+
+
+def vertex_normals(vertices: NDArray[np.float64], faces: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Area-weighted mean of the adjacent faces' normals, float32 (n, 3), unit; +Y where there is none."""
+    corners = _scaled(vertices)[faces]
+    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = np.zeros((len(vertices), 3))
+    for axis in range(3):
+        normals[:, axis] = np.bincount(
+            faces.ravel(), np.repeat(face_normals[:, axis], 3), minlength=len(vertices)
+        )
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    up = np.tile([0.0, 1.0, 0.0], (len(vertices), 1))
+    return np.divide(normals, length, where=length > 0, out=up).astype(np.float32)
+
+
+def require_area(meshes: Sequence[Mesh]) -> None:
+    """Refuse geometry without any surface.
+
+    Raises
+    ------
+    AssetError : all vertices coincide, or every triangle is degenerate.
+    """
+    for mesh in meshes:
+        corners = _scaled(mesh.vertices)[mesh.faces]
+        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        if (cross != 0).any():
+            return
+    raise AssetError("all triangles are degenerate (zero area), there is no surface to work on")
+
+
+def _scaled(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Vertices moved and scaled into the unit box, where products neither overflow nor vanish."""
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    extent = float((high / 2 - low / 2).max())
+    return (vertices / 2 - low / 2) / extent if extent > 0 else np.zeros_like(vertices)
