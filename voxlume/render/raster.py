@@ -133,7 +133,7 @@ def _scattered(count: int) -> NDArray[np.int64]:
 
 
 @njit(cache=True, parallel=True)
-def _to_screen(clip, height, width, near):  # type: ignore[no-untyped-def]
+def _to_screen(clip: NDArray[np.float64], height: int, width: int, near: float) -> NDArray[np.int32]:
     """Snapped pixel positions int32 (n, 2) as (column, row), or _NEEDS_CLIP."""
     n = len(clip)
     out = np.empty((n, 2), np.int32)
@@ -151,7 +151,7 @@ def _to_screen(clip, height, width, near):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _plane_distance(p, plane, guard_x, guard_y, near):  # type: ignore[no-untyped-def]
+def _plane_distance(p: NDArray[np.float64], plane: int, guard_x: float, guard_y: float, near: float) -> float:
     """How far a clip position is inside of the near plane (0) or a side of the guard band (1 to 4)."""
     if plane == 0:
         return p[3] - near
@@ -165,7 +165,14 @@ def _plane_distance(p, plane, guard_x, guard_y, near):  # type: ignore[no-untype
 
 
 @njit(cache=True)
-def _clip_polygon(polygon, count, spare, guard_x, guard_y, near):  # type: ignore[no-untyped-def]
+def _clip_polygon(
+    polygon: NDArray[np.float64],
+    count: int,
+    spare: NDArray[np.float64],
+    guard_x: float,
+    guard_y: float,
+    near: float,
+) -> int:
     """Sutherland-Hodgman against the five planes, in place; returns the number of corners left."""
     for plane in range(5):
         kept = 0
@@ -191,7 +198,14 @@ def _clip_polygon(polygon, count, spare, guard_x, guard_y, near):  # type: ignor
 
 
 @njit(cache=True)
-def _clip_faces(clip, screen, tris, height, width, near):  # type: ignore[no-untyped-def]
+def _clip_faces(
+    clip: NDArray[np.float64],
+    screen: NDArray[np.int32],
+    tris: NDArray[np.int32],
+    height: int,
+    width: int,
+    near: float,
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
     """Screen triangles that stand for the visible part of the faces that must be clipped.
 
     Returns int32 (k, 2) positions, int32 (t, 3) triangles over them, int32 (t,) faces they come from.
@@ -233,12 +247,18 @@ def _clip_faces(clip, screen, tris, height, width, near):  # type: ignore[no-unt
 
 
 @njit(cache=True)
-def _pixel_box(screen, i, j, k, height, width):  # type: ignore[no-untyped-def]
+def _pixel_box(
+    screen: NDArray[np.int32], i: int, j: int, k: int, height: int, width: int
+) -> tuple[int, int, int, int]:
     """Rows and columns [r0, r1), [c0, c1) whose centres lie in the triangle's box; empty if none."""
     if screen[i, 0] == _NEEDS_CLIP or screen[j, 0] == _NEEDS_CLIP or screen[k, 0] == _NEEDS_CLIP:
         return 0, 0, 0, 0
-    x0, x1, x2 = np.int64(screen[i, 0]), np.int64(screen[j, 0]), np.int64(screen[k, 0])
-    y0, y1, y2 = np.int64(screen[i, 1]), np.int64(screen[j, 1]), np.int64(screen[k, 1])
+    x0: int = np.int64(screen[i, 0])
+    x1: int = np.int64(screen[j, 0])
+    x2: int = np.int64(screen[k, 0])
+    y0: int = np.int64(screen[i, 1])
+    y1: int = np.int64(screen[j, 1])
+    y2: int = np.int64(screen[k, 1])
     half = SUBPIXEL // 2
     # Centre of pixel c is c * SUBPIXEL + half; // rounds down for negative numbers too.
     c0 = max((min(x0, x1, x2) - half + SUBPIXEL - 1) // SUBPIXEL, 0)
@@ -251,7 +271,9 @@ def _pixel_box(screen, i, j, k, height, width):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, parallel=True)
-def _bin_faces(screen, tris, extra_tris, height, width):  # type: ignore[no-untyped-def]
+def _bin_faces(
+    screen: NDArray[np.int32], tris: NDArray[np.int32], extra_tris: NDArray[np.int32], height: int, width: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Which triangles touch which band of rows, as (start (bands + 1,), entries).
 
     An entry below the number of faces is a face, the others are the clipped triangles.
@@ -289,7 +311,9 @@ def _bin_faces(screen, tris, extra_tris, height, width):  # type: ignore[no-unty
 
 
 @njit(cache=True)
-def _barycentric(clip, i, j, k, x, y):  # type: ignore[no-untyped-def]
+def _barycentric(
+    clip: NDArray[np.float64], i: int, j: int, k: int, x: float, y: float
+) -> tuple[float, float, float]:
     """Perspective-correct barycentrics at the point (x, y) of the picture, inside the face."""
     xi, yi = clip[i, 0] - x * clip[i, 3], clip[i, 1] - y * clip[i, 3]
     xj, yj = clip[j, 0] - x * clip[j, 3], clip[j, 1] - y * clip[j, 3]
@@ -306,16 +330,29 @@ def _barycentric(clip, i, j, k, x, y):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _owned(ax, ay, bx, by):  # type: ignore[no-untyped-def]
+def _owned(ax: int, ay: int, bx: int, by: int) -> int:
     """0 where a pixel centre exactly on the edge belongs to this side (top or left edge), else -1."""
     return 0 if (ay == by and bx > ax) or by < ay else -1
 
 
 @njit(cache=True, parallel=True)
 def _fill_bands(
-    clip, screen, tris, extra_tris, extra_source, start, entries, order,
-    beyond_depth, beyond_face, limit, face_index, barycentric, depth,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+    clip: NDArray[np.float64],
+    screen: NDArray[np.int32],
+    tris: NDArray[np.int32],
+    extra_tris: NDArray[np.int32],
+    extra_source: NDArray[np.int32],
+    start: NDArray[np.int64],
+    entries: NDArray[np.int32],
+    order: NDArray[np.int64],
+    beyond_depth: NDArray[np.float32],
+    beyond_face: NDArray[np.int32],
+    limit: NDArray[np.float32],
+    face_index: NDArray[np.int32],
+    barycentric: NDArray[np.float32],
+    depth: NDArray[np.float32],
+) -> None:
+    """Draw every band of rows, in the given order of bands."""
     height, width = face_index.shape
     num_tris = len(tris)
     half = np.int64(SUBPIXEL // 2)
@@ -357,21 +394,21 @@ def _fill_bands(
                 row0, row1, row2 = row0 + dy0, row1 + dy1, row2 + dy2
                 y = 1.0 - (2 * r + 1) / height
                 for c in range(c0, c1):
-                    if e0 >= 0 and e1 >= 0 and e2 >= 0:
-                        if limit.size == 0 or limit[r, c] > -np.inf:
-                            x = (2 * c + 1) / width - 1.0
-                            u, v, w = _barycentric(clip, fi, fj, fk, x, y)
-                            z = np.float32(u * clip[fi, 2] + v * clip[fj, 2] + w * clip[fk, 2])
-                            nearer = z < depth[r, c] or (z == depth[r, c] and f < face_index[r, c])
-                            if nearer and limit.size > 0:
-                                nearer = z < limit[r, c]
-                            if nearer and beyond_depth.size > 0:
-                                zb = beyond_depth[r, c]
-                                nearer = z > zb or (z == zb and f > beyond_face[r, c])
-                            if nearer:
-                                depth[r, c] = z
-                                face_index[r, c] = f
-                                barycentric[r, c, 0] = u
-                                barycentric[r, c, 1] = v
-                                barycentric[r, c, 2] = w
+                    inside = e0 >= 0 and e1 >= 0 and e2 >= 0
+                    if inside and (limit.size == 0 or limit[r, c] > -np.inf):
+                        x = (2 * c + 1) / width - 1.0
+                        u, v, w = _barycentric(clip, fi, fj, fk, x, y)
+                        z = np.float32(u * clip[fi, 2] + v * clip[fj, 2] + w * clip[fk, 2])
+                        nearer = z < depth[r, c] or (z == depth[r, c] and f < face_index[r, c])
+                        if nearer and limit.size > 0:
+                            nearer = z < limit[r, c]
+                        if nearer and beyond_depth.size > 0:
+                            zb = beyond_depth[r, c]
+                            nearer = z > zb or (z == zb and f > beyond_face[r, c])
+                        if nearer:
+                            depth[r, c] = z
+                            face_index[r, c] = f
+                            barycentric[r, c, 0] = u
+                            barycentric[r, c, 1] = v
+                            barycentric[r, c, 2] = w
                     e0, e1, e2 = e0 + dx0, e1 + dx1, e2 + dx2

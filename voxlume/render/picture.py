@@ -1,0 +1,167 @@
+"""Pictures a person looks at: single views, contact sheets, two assets side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from voxlume.asset import Asset
+from voxlume.files import atomic_write
+from voxlume.render.camera import FIXED_VIEWS, Camera, View, orbit
+from voxlume.render.draw import Frame, draw
+from voxlume.render.scene import Scene
+from voxlume.render.shadow import _FLOOR_SPREAD, floor_darkness, floor_shadow
+from voxlume.render.tonemap import encode
+from voxlume.texture import srgb_to_linear
+
+_PAPER = 0.955  # sRGB value of the background
+_INK = (70, 72, 76)
+_MAPS = ("base color", "normal", "metallic", "roughness", "alpha")
+
+
+def render_views(
+    asset: Asset, size: int = 512, views: Sequence[View] = FIXED_VIEWS, *, transparent: bool = False
+) -> list[NDArray[np.uint8]]:
+    """Shaded square pictures, all framed by the same sphere.
+
+    Returns
+    -------
+    uint8 (size, size, 3) each, on a light background with a floor shadow; with ``transparent`` uint8
+    (size, size, 4), straight alpha, no floor.
+
+    Raises
+    ------
+    AssetError : the asset has nothing to draw.
+    """
+    scene = Scene(asset)
+    floor = None if transparent else floor_shadow(scene)
+    pictures = []
+    for view in views:
+        camera = orbit(scene.center, scene.radius, view)
+        frame = draw(scene, camera, size, size)
+        pictures.append(cut_out(frame) if floor is None else on_paper(frame, scene, camera, floor))
+    return pictures
+
+
+def contact_sheet(asset: Asset, size: int = 512) -> NDArray[np.uint8]:
+    """Four shaded views above the material of the first: base colour, normal, metallic, roughness, alpha.
+
+    Returns
+    -------
+    uint8 (about 1.8 size, 4 size, 3), labelled.
+
+    Raises
+    ------
+    AssetError : the asset has nothing to draw.
+    """
+    scene = Scene(asset)
+    floor = floor_shadow(scene)
+    small = 4 * size // 5
+    sheet = Image.new("RGB", (4 * size, size + small), (_paper_byte(),) * 3)
+    for i, view in enumerate(FIXED_VIEWS):
+        camera = orbit(scene.center, scene.radius, view)
+        frame = draw(scene, camera, size, size)
+        if i == 0:
+            first = frame, camera
+        _paste(sheet, on_paper(frame, scene, camera, floor), (i * size, 0), view.name)
+    tiles = material_tiles(*first)
+    for i, name in enumerate(_MAPS):
+        tile = np.asarray(Image.fromarray(tiles[name]).resize((small, small), Image.Resampling.BOX))
+        _paste(sheet, tile, (i * small, size), name)
+    return np.asarray(sheet)
+
+
+def side_by_side(a: Asset, b: Asset, labels: tuple[str, str], size: int = 512) -> NDArray[np.uint8]:
+    """Two assets from the same sides: one row each, three shaded views and the base colour.
+
+    Returns
+    -------
+    uint8 (2 size, 4 size, 3), labelled.
+    """
+    sheet = Image.new("RGB", (4 * size, 2 * size), (_paper_byte(),) * 3)
+    for row, (asset, label) in enumerate(zip((a, b), labels, strict=True)):
+        scene = Scene(asset)
+        floor = floor_shadow(scene)
+        for i, view in enumerate(FIXED_VIEWS[:3]):
+            camera = orbit(scene.center, scene.radius, view)
+            frame = draw(scene, camera, size, size)
+            if i == 0:
+                tile = material_tiles(frame, camera)["base color"]
+                _paste(sheet, tile, (3 * size, row * size), f"{label}: base color")
+            _paste(
+                sheet, on_paper(frame, scene, camera, floor), (i * size, row * size), f"{label}: {view.name}"
+            )
+    return np.asarray(sheet)
+
+
+def on_paper(frame: Frame, scene: Scene, camera: Camera, floor: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The frame on a light background, standing on its soft shadow: uint8 (h, w, 3)."""
+    height, width = frame.covered.shape
+    slope = math.tan(camera.fov / 2)
+    dark = floor_darkness(
+        floor,
+        camera.position,
+        camera.axes,
+        slope * width / height,
+        slope,
+        scene.center,
+        scene.floor,
+        _FLOOR_SPREAD * scene.radius,
+        height,
+        width,
+    )
+    paper = float(srgb_to_linear(np.array(_PAPER))) * (1 - 0.72 * dark[..., None])
+    return encode(frame.color + frame.passed * paper)
+
+
+def cut_out(frame: Frame) -> NDArray[np.uint8]:
+    """The frame as uint8 (h, w, 4) with straight alpha."""
+    alpha = 1 - frame.passed.mean(axis=-1, keepdims=True)
+    color = frame.color / np.maximum(alpha, 1e-4)
+    return np.concatenate([encode(color), (np.clip(alpha, 0, 1) * 255 + 0.5).astype(np.uint8)], axis=-1)
+
+
+def material_tiles(frame: Frame, camera: Camera) -> dict[str, NDArray[np.uint8]]:
+    """The maps of a frame as pictures uint8 (h, w, 3); the normal is shown in the camera's axes."""
+    view_normal = frame.normal @ (camera.axes * [[1], [1], [-1]]).T
+    channels: dict[str, NDArray[np.floating]] = {
+        "base color": frame.base_color,
+        "normal": view_normal * 0.5 + 0.5,
+        "metallic": frame.metallic[..., None],
+        "roughness": frame.roughness[..., None],
+        "alpha": frame.alpha[..., None],
+    }
+    cover = frame.covered[..., None]
+    return {
+        name: ((np.clip(values, 0, 1) * cover + _PAPER * (1 - cover)) * np.ones(3) * 255 + 0.5).astype(
+            np.uint8
+        )
+        for name, values in channels.items()
+    }
+
+
+def save_png(picture: NDArray[np.uint8], path: str | Path) -> None:
+    """Write uint8 (h, w, 3 or 4) as PNG; the file appears complete or not at all.
+
+    Raises
+    ------
+    VoxlumeError : the place cannot be written.
+    """
+    with atomic_write(path) as file:
+        Image.fromarray(picture).save(file, "PNG")
+
+
+def _paper_byte() -> int:
+    return int(_PAPER * 255 + 0.5)
+
+
+def _paste(sheet: Image.Image, tile: NDArray[np.uint8], corner: tuple[int, int], label: str) -> None:
+    sheet.paste(Image.fromarray(tile), corner)
+    height = max(11, tile.shape[0] // 28)
+    font = ImageFont.load_default(height)
+    ImageDraw.Draw(sheet).text((corner[0] + height // 2, corner[1] + height // 2), label, _INK, font)
