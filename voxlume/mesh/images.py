@@ -35,7 +35,9 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 def decode_images(
-    files: Mapping[Key, bytes | memoryview], formats: Iterable[str] = FORMATS
+    files: Mapping[Key, bytes | memoryview],
+    formats: Iterable[str] = FORMATS,
+    file_bytes: int | None = None,
 ) -> tuple[dict[Key, NDArray[np.uint8]], dict[Key, str]]:
     """Decode texture files in parallel.
 
@@ -43,32 +45,35 @@ def decode_images(
     ----------
     files : the bytes of each file under any key.
     formats : names of the formats to accept, as Pillow calls them; KTX2 is always accepted.
+    file_bytes : bytes on disk that justify the pixels; by default those of ``files``, equal ones once.
 
     Returns
     -------
-    images : uint8 (h, w, c) with 1 to 4 channels, row 0 at the top, for each file that can be read.
+    images : uint8 (h, w, c) with 1 to 4 channels, row 0 at the top, for each file that can be read;
+        equal files share one array.
     problems : for every other key a phrase that says why not.
     """
     formats = tuple(formats)
-    images: dict[Key, NDArray[np.uint8]] = {}
-    problems: dict[Key, str] = {}
-    limit = max(BUDGET_FLOOR, BUDGET_FACTOR * sum(map(len, files.values())))
-    opened: dict[Key, Image.Image | bytes] = {}
-    for key, data in files.items():
+    contents = {key: bytes(data) for key, data in files.items()}
+    distinct = dict.fromkeys(contents.values())
+    if file_bytes is None:
+        file_bytes = sum(map(len, distinct))
+    left = max(BUDGET_FLOOR, BUDGET_FACTOR * file_bytes)
+    results: dict[bytes, NDArray[np.uint8] | str] = {}
+    opened: dict[bytes, Image.Image | bytes] = {}
+    for data in distinct:
         try:
-            image, size = _open(bytes(data), formats)
-            limit -= size
-            if limit < 0:
-                raise AssetError("the textures together are too large for the size of their files")
-            opened[key] = image
+            image, size = _open(data, formats)
+            if size > left:
+                raise AssetError(f"{size // 2**20} MiB of pixels are out of proportion to the files' size")
+            left -= size
+            opened[data] = image
         except AssetError as error:
-            problems[key] = str(error)
+            results[data] = str(error)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for key, decoded in zip(opened, pool.map(_decode, opened.values()), strict=True):
-            if isinstance(decoded, str):
-                problems[key] = decoded
-            else:
-                images[key] = decoded
+        results |= zip(opened, pool.map(_decode, opened.values()), strict=True)
+    images = {key: r for key, data in contents.items() if not isinstance(r := results[data], str)}
+    problems = {key: r for key, data in contents.items() if isinstance(r := results[data], str)}
     return images, problems
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from voxlume.asset import Mesh
 from voxlume.errors import AssetError
+
+_FACES_AT_ONCE = 2**15
 
 
 def drop_broken_vertices(mesh: Mesh) -> tuple[Mesh, int]:
@@ -22,7 +24,7 @@ def drop_broken_vertices(mesh: Mesh) -> tuple[Mesh, int]:
     mesh : the same object where nothing had to be done.
     dropped : how many faces were removed.
     """
-    sound = np.isfinite(mesh.vertices).all(axis=1)
+    sound = np.logical_and.reduce(np.isfinite(mesh.vertices), axis=1)
     dropped = 0
     if not sound.all():
         faces = mesh.faces[sound[mesh.faces].all(axis=1)]
@@ -66,13 +68,12 @@ def with_sound_normals(mesh: Mesh) -> Mesh:
 
 def vertex_normals(vertices: NDArray[np.float64], faces: NDArray[np.int32]) -> NDArray[np.float32]:
     """Area-weighted mean of the adjacent faces' normals, float32 (n, 3), unit; +Y where there is none."""
-    corners = _scaled(vertices)[faces]
-    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals = np.zeros((len(vertices), 3))
-    for axis in range(3):
-        normals[:, axis] = np.bincount(
-            faces.ravel(), np.repeat(face_normals[:, axis], 3), minlength=len(vertices)
-        )
+    for chunk, face_normals in _face_normals(vertices, faces):
+        for axis in range(3):
+            normals[:, axis] += np.bincount(
+                chunk.ravel(), np.repeat(face_normals[:, axis], 3), minlength=len(vertices)
+            )
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     up = np.tile([0.0, 1.0, 0.0], (len(vertices), 1))
     return np.divide(normals, length, where=length > 0, out=up).astype(np.float32)
@@ -86,15 +87,22 @@ def require_area(meshes: Sequence[Mesh]) -> None:
     AssetError : all vertices coincide, or every triangle is degenerate.
     """
     for mesh in meshes:
-        corners = _scaled(mesh.vertices)[mesh.faces]
-        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        if (cross != 0).any():
+        if any(face_normals.any() for _, face_normals in _face_normals(mesh.vertices, mesh.faces)):
             return
     raise AssetError("all triangles are degenerate (zero area), there is no surface to work on")
 
 
-def _scaled(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Vertices moved and scaled into the unit box, where products neither overflow nor vanish."""
+def _face_normals(
+    vertices: NDArray[np.float64], faces: NDArray[np.int32]
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float64]]]:
+    """Faces with their normals (m, 3), as long as their area, in portions that fit in the cache.
+
+    Lengths are relative to the extent of the vertices: products of very large coordinates do not
+    overflow, those of very small ones do not vanish.
+    """
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     extent = float((high / 2 - low / 2).max())
-    return (vertices / 2 - low / 2) / extent if extent > 0 else np.zeros_like(vertices)
+    for start in range(0, len(faces) if extent > 0 else 0, _FACES_AT_ONCE):
+        chunk = faces[start : start + _FACES_AT_ONCE]
+        a, b, c = ((vertices[chunk[:, i]] / 2 - low / 2) / extent for i in range(3))
+        yield chunk, np.cross(b - a, c - a)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from voxlume.errors import AssetError
 from voxlume.mesh.gltf.container import GltfFile
 from voxlume.mesh.gltf.values import Record
 
-COMPONENT_DTYPES = {
+COMPONENT_DTYPES: dict[int, np.dtype[Any]] = {
     5120: np.dtype("<i1"),
     5121: np.dtype("<u1"),
     5122: np.dtype("<i2"),
@@ -33,7 +34,7 @@ class Accessor:
     normalized : integers stand for [0, 1] (unsigned) or [-1, 1] (signed).
     """
 
-    data: NDArray[np.generic]
+    data: NDArray[Any]
     normalized: bool
     where: str
 
@@ -134,7 +135,7 @@ class Accessors:
             data = self._substitute(record.record("sparse"), data)
         return Accessor(data, normalized, record.where)
 
-    def _elements(self, record: Record, count: int, dtype: np.dtype, width: int) -> NDArray[np.generic]:
+    def _elements(self, record: Record, count: int, dtype: np.dtype[Any], width: int) -> NDArray[Any]:
         """A read-only strided view (count, width) of the buffer view that the record refers to."""
         view, stride = self._view(record)
         offset = record.integer("byteOffset", 0)
@@ -147,7 +148,7 @@ class Accessors:
             raise AssetError(f"{record.where} needs {end} bytes, but its bufferView has only {len(view)}")
         return np.ndarray((count, width), dtype, view, offset, (step, dtype.itemsize))
 
-    def _substitute(self, sparse: Record, dense: NDArray[np.generic]) -> NDArray[np.generic]:
+    def _substitute(self, sparse: Record, dense: NDArray[Any]) -> NDArray[Any]:
         """A copy of ``dense`` (count, width) with the sparse elements put in."""
         count = sparse.integer("count", low=1, high=len(dense))
         places, values = sparse.record("indices"), sparse.record("values")

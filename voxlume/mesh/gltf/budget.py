@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from voxlume.errors import AssetError
 
-FLOOR = 640 * 2**20
-"""Any file may unfold to this many bytes: about 18 million triangles with normals and UVs."""
+FLOOR = 512 * 2**20
+"""Any file may unfold to this many bytes: about 14 million triangles with normals and UVs."""
 
 FACTOR = 32
 """A large file may unfold to this many times its own size."""
+
+PRIMITIVE_BYTES = 2**14
+"""What a primitive costs however small it is: objects and time, not arrays."""
 
 
 class Budget:
@@ -17,13 +20,14 @@ class Budget:
     Instances, sparse accessors, shared vertex buffers and compressed streams let a few bytes stand for
     many. Arrays that merely copy stored bytes stay far below the limit; what multiplies them does not.
 
-    Parameters
+    Attributes
     ----------
-    file_bytes : size of the file with all resources it has loaded.
+    file_bytes : size of all files read so far, each counted once.
+    spent : bytes made out of them so far.
     """
 
     def __init__(self, file_bytes: int) -> None:
-        self.limit = max(FLOOR, FACTOR * file_bytes)
+        self.file_bytes = file_bytes
         self.spent = 0
 
     def spend(self, num_bytes: int, what: str) -> None:
@@ -34,8 +38,9 @@ class Budget:
         AssetError : the file has used up what its size justifies.
         """
         self.spent += num_bytes
-        if self.spent > self.limit:
+        limit = max(FLOOR, FACTOR * self.file_bytes)
+        if self.spent > limit:
             raise AssetError(
-                f"{what} would unfold the file to more than {self.limit / 2**20:.0f} MiB of geometry; "
-                f"reduce instances or split the file"
+                f"{what} would unfold the file to more than {limit // 2**20} MiB; "
+                f"use fewer instances or split the file"
             )

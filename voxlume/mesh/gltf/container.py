@@ -21,6 +21,7 @@ GLB_MAGIC = b"glTF"
 _JSON_CHUNK = 0x4E4F534A
 _BIN_CHUNK = 0x004E4942
 MAX_RESOURCE_BYTES = 2**32
+MAX_WARNINGS = 40
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.\-]*:")
 
 
@@ -30,19 +31,17 @@ class GltfFile:
     Attributes
     ----------
     root : the JSON document.
-    warnings : one line for each thing that was dropped or replaced.
     budget : limits what may be made out of the file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.warnings: list[str] = []
+        self._warnings: dict[str, None] = {}
         data = read_file(path, MAX_RESOURCE_BYTES)
         self._chunk: bytes | memoryview | None = None
+        text: bytes | memoryview = data
         if data[:4] == GLB_MAGIC:
             text, self._chunk = self._split_glb(data)
-        else:
-            text = data
         self.root = Record(_parse_json(text))
         version = self.root.record("asset").text("version")
         if not version.startswith("2."):
@@ -52,11 +51,18 @@ class GltfFile:
         self.budget = Budget(len(data))
         self._buffers = self.root.records("buffers")
         self._loaded: dict[int, bytes | memoryview] = {}
+        self._read_files: dict[Path, tuple[int, bytes]] = {}
 
     def warn(self, line: str) -> None:
-        """Add a line to the warnings, each text once."""
-        if line not in self.warnings:
-            self.warnings.append(line)
+        """Note something that was dropped or replaced; the same line is kept once."""
+        self._warnings[line] = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was dropped or replaced, in lines; of very many, the first."""
+        lines = tuple(self._warnings)
+        more = len(lines) - MAX_WARNINGS
+        return lines if more <= 0 else (*lines[:MAX_WARNINGS], f"and {more} more warnings")
 
     def buffer(self, index: int) -> bytes | memoryview:
         """The bytes of a buffer, at least as many as its ``byteLength`` says.
@@ -69,7 +75,7 @@ class GltfFile:
             record = self._buffers[index]
             length = record.integer("byteLength", low=1)
             if "uri" in record:
-                data = self.resource(record.text("uri"), record.where, length)
+                data: bytes | memoryview = self.resource(record.text("uri"), record.where, length)
             elif index == 0 and self._chunk is not None:
                 data = self._chunk
             else:
@@ -107,10 +113,14 @@ class GltfFile:
         AssetError : another kind of URI, a path that leaves the folder, or an unreadable file.
         """
         if uri[:5].lower() == "data:":
-            data = _decode_data_uri(uri, where)
-        else:
-            data = read_file(self._inside_folder(uri, where), max_bytes, where)
-            self.budget.limit = max(self.budget.limit, Budget(len(data)).limit)
+            return _decode_data_uri(uri, where)
+        path = self._inside_folder(uri, where)
+        asked, data = self._read_files.get(path, (0, b""))
+        if asked < max_bytes:
+            self.budget.file_bytes -= len(data)
+            data = read_file(path, max_bytes, where)
+            self.budget.file_bytes += len(data)
+            self._read_files[path] = max_bytes, data
         return data
 
     def _inside_folder(self, uri: str, where: str) -> Path:

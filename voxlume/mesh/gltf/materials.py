@@ -191,7 +191,7 @@ class Materials:
                     files[index] = self._image_file(self._images[index])
                 except AssetError as error:
                     problems[index] = str(error)
-            decoded, failed = decode_images(files, _FORMATS)
+            decoded, failed = decode_images(files, _FORMATS, self.file.budget.file_bytes)
             images |= decoded
             problems |= {index: f"images[{index}]: {reason}" for index, reason in failed.items()}
         for use in uses:
@@ -225,7 +225,7 @@ class Materials:
         values = replace(
             draft.spec_gloss, diffuse_texture=ready.get("diffuse"), specular_texture=ready.get("specular")
         )
-        return to_metallic_roughness(material, values, self.file.warn)
+        return to_metallic_roughness(material, values, self.file.budget, self.file.warn)
 
 
 def texture_matrix(offset: list[float], rotation: float, scale: list[float]) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from voxlume.errors import AssetError
 from voxlume.mesh.gltf.accessors import Accessor, Accessors
+from voxlume.mesh.gltf.budget import PRIMITIVE_BYTES
 from voxlume.mesh.gltf.container import GltfFile
 from voxlume.mesh.gltf.draco import decode_draco
 from voxlume.mesh.gltf.surface import Surface
@@ -31,6 +32,7 @@ def read_primitive(
     ------
     AssetError : indices or accessors that do not fit.
     """
+    file.budget.spend(PRIMITIVE_BYTES, primitive.where)
     mode = primitive.integer("mode", TRIANGLES, high=6)
     if mode < TRIANGLES:
         file.warn(f"{primitive.where}: {_MODES[mode]} skipped, only triangles make a surface")
@@ -167,7 +169,7 @@ def _vertex_arrays(
 
 def _consecutive(stored: dict[str, Accessor], prefix: str, limit: int) -> list[int]:
     """0, 1, ... as long as the numbered attribute is there: glTF allows no gaps."""
-    numbers = []
+    numbers: list[int] = []
     while f"{prefix}{len(numbers)}" in stored and len(numbers) < limit:
         numbers.append(len(numbers))
     return numbers

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from voxlume.asset import Asset, Material, Mesh
 from voxlume.errors import AssetError
 from voxlume.mesh.gltf.accessors import Accessors
+from voxlume.mesh.gltf.budget import PRIMITIVE_BYTES
 from voxlume.mesh.gltf.container import GltfFile
 from voxlume.mesh.gltf.materials import Materials
 from voxlume.mesh.gltf.primitives import read_primitive
@@ -65,6 +66,10 @@ IGNORED_EXTENSIONS = frozenset(
 """Extensions without influence on what an asset holds here: shape and metallic-roughness material."""
 
 
+POSE_BYTES = 320
+"""Per vertex, for the blended matrices of a skin while it is posed."""
+
+
 def read_gltf(path: str | Path) -> Asset:
     """Read a ``.glb`` or ``.gltf`` file (glTF 2.0).
 
@@ -110,7 +115,7 @@ def _read(path: Path) -> Asset:
     meshes = [
         _with_uv_sets(mesh, read[mesh.material], file) if mesh.material >= 0 else mesh for mesh in meshes
     ]
-    return Asset(tuple(meshes), tuple(read), path.name, tuple(file.warnings))
+    return Asset(tuple(meshes), tuple(read), path.name, file.warnings)
 
 
 def _check_extensions(file: GltfFile) -> None:
@@ -176,7 +181,7 @@ class _MeshReader:
         attributes = extension.record("attributes") if extension is not None else Record({})
         if not any(key in attributes for key in ("TRANSLATION", "ROTATION", "SCALE")):
             return world[None]
-        parts = {}
+        parts: dict[str, NDArray[np.float64]] = {}
         for key, width in (("TRANSLATION", 3), ("ROTATION", 4), ("SCALE", 3)):
             index = attributes.reference(key, self._accessors.records)
             if index is not None:
@@ -184,12 +189,12 @@ class _MeshReader:
                 if accessor.data.shape[1] != width:
                     raise AssetError(f"{accessor.where}: {key} of instances must have {width} components")
                 self._file.budget.spend(len(accessor) * 128, attributes.where)
-                parts[key] = accessor.floats(dtype=np.float64)
+                parts[key.lower()] = np.asarray(accessor.floats(dtype=np.float64), np.float64)
         counts = {len(values) for values in parts.values()}
         if len(counts) > 1:
             raise AssetError(f"{attributes.where}: instance attributes differ in length")
         with np.errstate(over="ignore", invalid="ignore"):
-            return world @ instance_matrices(counts.pop(), **{k.lower(): v for k, v in parts.items()})
+            return np.matmul(world, instance_matrices(counts.pop(), **parts))
 
     def _joint_matrices(self, skin: Record, scene: Scene) -> NDArray[np.float64]:
         """What each joint does to a vertex (j, 4, 4): into the joint's frame as bound, then to the world."""
@@ -212,7 +217,7 @@ class _MeshReader:
     ) -> list[Mesh]:
         placed = []
         for surface, material in self._surfaces_of(mesh, weights, skinned=False):
-            self._file.budget.spend(surface.num_bytes * len(matrices), f"meshes[{mesh}]")
+            self._file.budget.spend(PRIMITIVE_BYTES + surface.num_bytes * len(matrices), f"meshes[{mesh}]")
             placed.append(place(surface, matrices, material, name))
         return placed
 
@@ -221,7 +226,8 @@ class _MeshReader:
     ) -> list[Mesh]:
         placed = []
         for surface, material in self._surfaces_of(mesh, weights, skinned=True):
-            self._file.budget.spend(surface.num_bytes + 200 * len(surface.positions), f"meshes[{mesh}]")
+            per_vertex = POSE_BYTES * len(surface.positions)
+            self._file.budget.spend(PRIMITIVE_BYTES + surface.num_bytes + per_vertex, f"meshes[{mesh}]")
             if surface.joints is None:
                 raise AssetError(f"meshes[{mesh}] is skinned, but a primitive of it has no joints")
             if surface.joints.min() < 0 or surface.joints.max() >= len(joint_matrices):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,11 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from voxlume.asset import Material, Texture
+from voxlume.mesh.gltf.budget import Budget
 
 DIELECTRIC_SPECULAR = 0.04
 """Reflectance at normal incidence of every non-metal in the metallic-roughness model (index 1.5)."""
 
-_LUMA = np.array([0.299, 0.587, 0.114])
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +40,7 @@ class SpecularGlossiness:
 
 
 def to_metallic_roughness(
-    material: Material, values: SpecularGlossiness, warn: Callable[[str], None]
+    material: Material, values: SpecularGlossiness, budget: Budget, warn: Callable[[str], None]
 ) -> Material:
     """The material with base colour, metallic and roughness in place of specular-glossiness.
 
@@ -44,8 +48,8 @@ def to_metallic_roughness(
     the metallic-roughness model, with a reflectance of 0.04 for non-metals; base colour mixes what diffuse
     and specular ask for. Alpha is the diffuse alpha, roughness is 1 - glossiness.
     """
-    diffuse_texture, specular_texture = values.diffuse_texture, values.specular_texture
-    if diffuse_texture is None and specular_texture is None:
+    lookup = values.diffuse_texture or values.specular_texture
+    if lookup is None:
         base, metallic = convert(values.diffuse[:3], values.specular)
         return replace(
             material,
@@ -53,23 +57,8 @@ def to_metallic_roughness(
             metallic_factor=float(metallic),
             roughness_factor=1 - values.glossiness,
         )
-    lookup = diffuse_texture or specular_texture
-    assert lookup is not None
-    diffuse, specular = _aligned(diffuse_texture, specular_texture, warn, material.name)
-    shape = np.broadcast_shapes(diffuse.shape[:2], specular.shape[:2])
-    base_image = np.empty((*shape, 4), np.uint8)
-    surface_image = np.zeros((*shape, 3), np.uint8)
-    # Row by row in bands: the intermediate float images of a large texture would not fit in memory.
-    for start in range(0, shape[0], 256):
-        rows = slice(start, start + 256)
-        diffuse_rows = srgb_to_linear(_band(diffuse, rows)) * values.diffuse
-        specular_rows = srgb_to_linear(_band(specular, rows))
-        base, metallic = convert(diffuse_rows[..., :3], specular_rows[..., :3] * values.specular)
-        base_image[rows, :, :3] = _to_uint8(linear_to_srgb(base))
-        base_image[rows, :, 3] = _to_uint8(diffuse_rows[..., 3])
-        surface_image[rows, :, 1] = _to_uint8(1 - specular_rows[..., 3] * values.glossiness)
-        surface_image[rows, :, 2] = _to_uint8(metallic)
-    surface_image[..., 0] = 255
+    diffuse, specular = _aligned(values.diffuse_texture, values.specular_texture, warn, material.name)
+    base_image, surface_image = _convert_images(diffuse, specular, values, budget)
     return replace(
         material,
         base_color_factor=(1.0, 1.0, 1.0, 1.0),
@@ -81,35 +70,60 @@ def to_metallic_roughness(
 
 
 def convert(
-    diffuse: NDArray[np.float64], specular: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    diffuse: NDArray[np.floating], specular: NDArray[np.floating]
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Linear diffuse and specular (..., 3) to linear base colour (..., 3) and metallic (...)."""
+    f0 = DIELECTRIC_SPECULAR
     diffuse_left = 1 - specular.max(axis=-1)
     diffuse_brightness = np.sqrt(diffuse**2 @ _LUMA)
     specular_brightness = np.sqrt(specular**2 @ _LUMA)
-    f0 = DIELECTRIC_SPECULAR
     b = diffuse_brightness * diffuse_left / (1 - f0) + specular_brightness - 2 * f0
     c = f0 - specular_brightness
     root = np.sqrt(np.maximum(b * b - 4 * f0 * c, 0))
     metallic = np.where(specular_brightness < f0, 0, ((root - b) / (2 * f0)).clip(0, 1))
 
     part = metallic[..., None]
-    from_diffuse = diffuse * diffuse_left[..., None] / (1 - f0) / np.maximum(1 - part, 1e-6)
+    from_diffuse = diffuse * (diffuse_left[..., None] / (1 - f0)) / np.maximum(1 - part, 1e-6)
     from_specular = (specular - f0 * (1 - part)) / np.maximum(part, 1e-6)
-    mix = part**2
-    return (from_diffuse * (1 - mix) + from_specular * mix).clip(0, 1), metallic
+    return (from_diffuse + (from_specular - from_diffuse) * part**2).clip(0, 1), metallic
 
 
-def srgb_to_linear(rgba: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Decode the colour channels of (..., 4); alpha stays."""
-    linear = rgba.copy()
-    rgb = rgba[..., :3]
-    linear[..., :3] = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    return linear
+def _convert_images(
+    diffuse: NDArray[np.uint8], specular: NDArray[np.uint8], values: SpecularGlossiness, budget: Budget
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Base-colour (h, w, 4) and metallic-roughness (h, w, 3) images; one source may be 1 x 1."""
+    height, width = np.broadcast_shapes(diffuse.shape[:2], specular.shape[:2])
+    budget.spend(height * width * 7, "converting specular-glossiness textures")
+    base_image = np.empty((height, width, 4), np.uint8)
+    surface_image = np.full((height, width, 3), 255, np.uint8)
+    decoded = srgb_to_linear(np.arange(256) / 255).astype(np.float32)
+    encoded = _to_uint8(linear_to_srgb(np.arange(65536) / 65535))
+    diffuse_factor, specular_factor = values.diffuse.astype(np.float32), values.specular.astype(np.float32)
+
+    def convert_rows(start: int) -> None:
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        diffuse_rows = diffuse if len(diffuse) == 1 else diffuse[rows]
+        specular_rows = specular if len(specular) == 1 else specular[rows]
+        base, metallic = convert(
+            decoded[diffuse_rows[..., :3]] * diffuse_factor[:3],
+            decoded[specular_rows[..., :3]] * specular_factor,
+        )
+        base_image[rows, :, :3] = encoded[(base * 65535 + 0.5).astype(np.uint16)]
+        base_image[rows, :, 3] = _to_uint8(diffuse_rows[..., 3] / 255 * diffuse_factor[3])
+        surface_image[rows, :, 1] = _to_uint8(1 - specular_rows[..., 3] / 255 * values.glossiness)
+        surface_image[rows, :, 2] = _to_uint8(metallic)
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        list(pool.map(convert_rows, range(0, height, _ROWS_AT_ONCE)))
+    return base_image, surface_image
 
 
-def linear_to_srgb(linear: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055)
+def srgb_to_linear(encoded: NDArray[np.floating]) -> NDArray[np.floating]:
+    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+
+
+def linear_to_srgb(linear: NDArray[np.floating]) -> NDArray[np.floating]:
+    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
 def _aligned(
@@ -117,9 +131,10 @@ def _aligned(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Both images as RGBA over the same texels; one of them may be a single texel that stands for all."""
     white = np.full((1, 1, 4), 255, np.uint8)
+    first = white if diffuse is None else _rgba(diffuse.image)
+    second = white if specular is None else _rgba(specular.image)
     if diffuse is None or specular is None:
-        return (white if t is None else _rgba(t.image) for t in (diffuse, specular))  # type: ignore[return-value]
-    first, second = _rgba(diffuse.image), _rgba(specular.image)
+        return first, second
     if not _same_lookup(diffuse, specular):
         warn(f"material {name!r}: diffuse and specular textures are placed differently, specular averaged")
         return first, second.mean(axis=(0, 1), keepdims=True).round().astype(np.uint8)
@@ -147,9 +162,5 @@ def _resized(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.ui
     return np.stack([np.asarray(band) for band in bands], axis=2)
 
 
-def _band(image: NDArray[np.uint8], rows: slice) -> NDArray[np.float64]:
-    return (image if len(image) == 1 else image[rows]) / 255.0
-
-
-def _to_uint8(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+def _to_uint8(values: NDArray[np.floating]) -> NDArray[np.uint8]:
     return (values.clip(0, 1) * 255 + 0.5).astype(np.uint8)
