@@ -1,0 +1,1 @@
+"""Rectified flow: the schedule, classifier-free guidance, the Euler sampler, velocity forecasting."""
