@@ -1,0 +1,167 @@
+"""The image encoder: a vision transformer with the architecture of DINOv3 (Siméoni et al., 2025).
+
+Shape suffixes: b images, m tokens (class, registers, patches), h heads, d channels of a head, c width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from voxlume.models.layers import FINAL_NORM_EPS, plain_layer_norm
+from voxlume.models.precision import Precision, block_dtype
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class ImageEncoderConfig:
+    """Sizes of the vision transformer; the defaults are ViT-L/16, the published encoder.
+
+    ``rope_base`` is the base of the rotary periods, ``gated_mlp`` a SwiGLU instead of the GELU MLP.
+    """
+
+    width: int = 1024
+    blocks: int = 24
+    heads: int = 16
+    mlp_width: int = 4096
+    patch: int = 16
+    registers: int = 4
+    gated_mlp: bool = False
+    rope_base: float = 100.0
+    norm_eps: float = 1e-5
+    precision: Precision = "float32"
+
+
+class Attention(nn.Module):
+    """Self attention over an image's tokens; only patch tokens are rotated."""
+
+    def __init__(self, config: ImageEncoderConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.out = nn.Linear(config.width, config.width)
+
+    def forward(self, x_bmc: Tensor, cos_pd: Tensor, sin_pd: Tensor) -> Tensor:
+        q, k, v = self.qkv(x_bmc).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k = rotate_patches(q, cos_pd, sin_pd), rotate_patches(k, cos_pd, sin_pd)
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class Mlp(nn.Module):
+    """down(gelu(up(x))), or down(silu(gate(x)) * up(x)) when gated."""
+
+    def __init__(self, config: ImageEncoderConfig) -> None:
+        super().__init__()
+        self.gate = nn.Linear(config.width, config.mlp_width) if config.gated_mlp else None
+        self.up = nn.Linear(config.width, config.mlp_width)
+        self.down = nn.Linear(config.mlp_width, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.gate is None:
+            return self.down(F.gelu(self.up(x)))
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+class Block(nn.Module):
+    """Pre-norm attention and MLP, each with a learned scale per channel."""
+
+    def __init__(self, config: ImageEncoderConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.attention = Attention(config)
+        self.scale1 = nn.Parameter(torch.ones(config.width))
+        self.norm2 = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.mlp = Mlp(config)
+        self.scale2 = nn.Parameter(torch.ones(config.width))
+
+    def forward(self, x_bmc: Tensor, cos_pd: Tensor, sin_pd: Tensor) -> Tensor:
+        x_bmc = torch.addcmul(x_bmc, self.attention(self.norm1(x_bmc), cos_pd, sin_pd), self.scale1)
+        return torch.addcmul(x_bmc, self.mlp(self.norm2(x_bmc)), self.scale2)
+
+
+class ImageEncoder(nn.Module):
+    """Normalised images (b, 3, height, width) -> condition tokens (b, m, c), float32.
+
+    Height and width are multiples of the patch size; 512 gives 1029 tokens with the published sizes. The
+    tokens are those of the last block through a LayerNorm without parameters; DINOv3's own final norm is
+    not part of the condition. ``checkpointing`` recomputes the blocks in the backward pass.
+    """
+
+    def __init__(self, config: ImageEncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.checkpointing = False
+        self.class_token = nn.Parameter(torch.randn(1, 1, config.width) * 0.02)
+        self.register_tokens = nn.Parameter(torch.randn(1, config.registers, config.width) * 0.02)
+        self.patch_embedding = nn.Conv2d(3, config.width, kernel_size=config.patch, stride=config.patch)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+
+    def forward(self, images_b3hw: Tensor) -> Tensor:
+        patches = self.patch_embedding(images_b3hw.float())
+        rows, columns = patches.shape[2:]
+        cos, sin = patch_rotation(rows, columns, self.config, patches.device)
+        batch = len(patches)
+        first = [token.expand(batch, -1, -1) for token in (self.class_token, self.register_tokens)]
+        x = torch.cat([*first, patches.flatten(2).transpose(1, 2)], dim=1).to(block_dtype(self))
+        for block in self.blocks:
+            if self.checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, x, cos, sin, use_reentrant=False)
+            else:
+                x = block(x, cos, sin)
+        return plain_layer_norm(x.float(), FINAL_NORM_EPS)
+
+
+def patch_rotation(
+    rows: int, columns: int, config: ImageEncoderConfig, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Cosine and sine (rows * columns, d) of DINOv3's rotary patch positions.
+
+    Patch centres are scaled to [-1, 1] on each axis, whatever the image's size. A quarter of a head's
+    channels holds the angles of the row, a quarter those of the column, and the second half repeats them.
+    """
+    quarter = config.width // config.heads // 4
+    frequencies = config.rope_base ** -(torch.arange(quarter, dtype=torch.float32, device=device) / quarter)
+    y, x = (
+        (torch.arange(count, dtype=torch.float32, device=device) + 0.5) / count * 2 - 1
+        for count in (rows, columns)
+    )
+    centres = torch.cartesian_prod(y, x)
+    angles = (2 * math.pi * centres[:, :, None] * frequencies).flatten(1).repeat(1, 2)
+    return angles.cos(), angles.sin()
+
+
+def rotate_patches(x_bhmd: Tensor, cos_pd: Tensor, sin_pd: Tensor) -> Tensor:
+    """Rotate the last p of the m tokens, channel i together with channel i + d / 2."""
+    others = x_bhmd.shape[2] - len(cos_pd)
+    patches = x_bhmd[:, :, others:].float()
+    first, second = patches.chunk(2, dim=-1)
+    rotated = patches * cos_pd + torch.cat([-second, first], dim=-1) * sin_pd
+    return torch.cat([x_bhmd[:, :, :others], rotated.to(x_bhmd.dtype)], dim=2)
+
+
+def normalized_image(image: NDArray[np.uint8], size: int) -> Tensor:
+    """A square picture as the encoder takes it.
+
+    Parameters
+    ----------
+    image : uint8 (height, width, 3), RGB premultiplied onto black.
+    size : 512 or 1024 for the published encoder; a multiple of the patch size.
+
+    Returns
+    -------
+    float32 (3, size, size), resized with Lanczos, ImageNet mean and deviation removed.
+    """
+    resized = Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS)
+    unit = torch.from_numpy(np.asarray(resized, np.float32) / 255).permute(2, 0, 1)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return (unit - mean) / std

@@ -1,0 +1,30 @@
+"""Half-precision blocks inside float32 networks, as the published checkpoints are run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+Precision = Literal["float32", "float16", "bfloat16"]
+
+DTYPES: dict[Precision, torch.dtype] = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+
+
+def set_block_dtype(network: nn.Module, dtype: torch.dtype) -> None:
+    """Convert the blocks of a network in place; its input, output and embedding layers stay as they are."""
+    for name in ("blocks", "middle"):
+        part = getattr(network, name, None)
+        if isinstance(part, nn.Module):
+            part.to(dtype)
+
+
+def block_dtype(network: nn.Module) -> torch.dtype:
+    """The dtype that the blocks of a network compute in."""
+    blocks = network.get_submodule("blocks")
+    return next((p.dtype for p in blocks.parameters()), torch.float32)
