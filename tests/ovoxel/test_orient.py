@@ -88,7 +88,7 @@ def test_one_flat_sheet_faces_up() -> None:
 def test_moebius_strip_stays_wrong_along_one_cut() -> None:
     u, t = np.meshgrid(np.linspace(0, 2 * np.pi, 101), np.linspace(-0.123, 0.123, 5), indexing="ij")
     r = 0.3 + t * np.cos(u / 2)
-    strip = np.stack([r * np.cos(u), r * np.sin(u), t * np.sin(u / 2)], -1) + [0.0137, 0.0071, 0.0093]
+    strip = np.stack([r * np.cos(u) + 0.0137, r * np.sin(u) + 0.0071, t * np.sin(u / 2) + 0.0093], -1)
     a, b, c, d = strip[:-1, :-1], strip[1:, :-1], strip[1:, 1:], strip[:-1, 1:]
     triangles = np.concatenate([np.stack([a, b, c], 2), np.stack([a, c, d], 2)]).reshape(-1, 3, 3)
     grid = grid_of_triangles(triangles, 32)

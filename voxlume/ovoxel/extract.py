@@ -104,7 +104,7 @@ def extract_mesh(
     ------
     ValueError : coordinates out of range or twice, or ``weights`` asked for without splitting weights.
     """
-    weights, rule = split_rule(splitting_weights, diagonal)
+    rule = RULES[chosen_diagonal(splitting_weights is not None, diagonal)]
     index = VoxelIndex(coords)
     if index.order is not None:
         order = index.order
@@ -120,7 +120,7 @@ def extract_mesh(
     _place_vertices(coords, dual_vertices, 1.0 / resolution, vertices)
     flipped = flipped_quads(quads, axes, vertices) if orient else np.zeros(len(quads), np.bool_)
     faces = np.empty((2 * len(quads), 3), np.int32)
-    _split_quads(quads, flipped, coords, dual_vertices, weights, rule, faces)
+    _split_quads(quads, flipped, coords, dual_vertices, _flat_weights(splitting_weights), rule, faces)
     return vertices, faces
 
 
@@ -135,7 +135,8 @@ def extract_mesh_reference(
     orient: bool = True,
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Slow twin of :func:`extract_mesh` in plain NumPy."""
-    g, rule = split_rule(splitting_weights, diagonal)
+    rule = RULES[chosen_diagonal(splitting_weights is not None, diagonal)]
+    g = _flat_weights(splitting_weights)
     order = np.lexsort(coords.T[::-1])
     coords, dual_vertices, intersected = coords[order], dual_vertices[order], intersected[order]
     g = g[order] if len(g) else g
@@ -181,23 +182,26 @@ def in_given_order(
     return given, faces.reshape(-1, 2, 3)[rank].reshape(-1, 3)
 
 
-def split_rule(
-    splitting_weights: NDArray[np.float32] | None, diagonal: Diagonal | None
-) -> tuple[NDArray[np.float32], int]:
-    """The weights as a flat array (empty if there are none) and the number of the rule.
+def chosen_diagonal(has_weights: bool, diagonal: Diagonal | None) -> Diagonal:
+    """The rule to follow where ``diagonal`` may be None.
 
     Raises
     ------
     ValueError : the weights' rule without weights, or an unknown rule.
     """
     if diagonal is None:
-        diagonal = "normals" if splitting_weights is None else "weights"
+        return "weights" if has_weights else "normals"
     if diagonal not in RULES:
         raise ValueError(f"diagonal must be one of {', '.join(RULES)}, not {diagonal!r}")
-    if diagonal == "weights" and splitting_weights is None:
+    if diagonal == "weights" and not has_weights:
         raise ValueError("diagonal='weights' needs splitting weights")
-    weights = np.empty(0, np.float32) if splitting_weights is None else splitting_weights
-    return np.ascontiguousarray(weights, np.float32).reshape(-1), RULES[diagonal]
+    return diagonal
+
+
+def _flat_weights(splitting_weights: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """The weights (n,), empty where there are none."""
+    weights = np.empty(0) if splitting_weights is None else splitting_weights
+    return np.ascontiguousarray(weights, np.float32).reshape(-1)
 
 
 def srgb_to_linear(values: NDArray[np.float32]) -> NDArray[np.float32]:
