@@ -9,8 +9,10 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import struct
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +57,7 @@ def write_glb(asset: Asset, path: str | Path) -> None:
     meshes = [mesh for mesh in asset.meshes if len(mesh.faces)]
     if not meshes:
         raise AssetError(f"{asset.name or 'asset'}: there is no triangle to write")
-    document = _Document()
+    document = _Document(_encode_images([asset.material_of(mesh) for mesh in meshes]))
     offset = _common_offset(meshes)
     nodes: list[_Json] = []
     for mesh in meshes:
@@ -97,7 +99,9 @@ def _rounding_loss(values: NDArray[np.float64]) -> float:
 class _Document:
     """The growing JSON document and the binary chunk that belongs to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, pngs: Mapping[int, bytes]) -> None:
+        """``pngs``: every image that the materials use, by the id() of its array."""
+        self._pngs = pngs
         self.json: _Json = {"asset": {"version": "2.0", "generator": _GENERATOR}, "scene": 0}
         self._binary: list[bytes] = []
         self._length = 0
@@ -106,8 +110,6 @@ class _Document:
         self._samplers: dict[tuple[int, int, bool], int] = {}
         self._textures: dict[tuple[int, int], int] = {}
         self._extensions: set[str] = set()
-        # Keys above are id() of live objects; holding them keeps an id from being used twice.
-        self._kept: list[object] = []
 
     def _append(self, key: str, item: _Json) -> int:
         self.json.setdefault(key, []).append(item)
@@ -164,7 +166,6 @@ class _Document:
 
     def _material(self, material: Material) -> int:
         if id(material) not in self._materials:
-            self._kept.append(material)
             self._materials[id(material)] = self._append("materials", self._material_json(material))
         return self._materials[id(material)]
 
@@ -233,8 +234,7 @@ class _Document:
 
     def _image(self, image: NDArray[np.uint8]) -> int:
         if id(image) not in self._images:
-            self._kept.append(image)
-            view = self._buffer_view(_encode_png(image))
+            view = self._buffer_view(self._pngs[id(image)])
             self._images[id(image)] = self._append("images", {"bufferView": view, "mimeType": "image/png"})
         return self._images[id(image)]
 
@@ -332,6 +332,12 @@ def _normalize(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
 
 def _uv_sets(mesh: Mesh, material: Material) -> list[NDArray[np.float32]]:
     """The mesh's UV sets; missing ones that the material looks up are zero, as renderers take them."""
+    needed = max((t.texcoord + 1 for t in _textures(material)), default=0)
+    missing = [np.zeros((len(mesh.vertices), 2), np.float32)] * (needed - len(mesh.uvs))
+    return [uv.astype(np.float32) for uv in mesh.uvs] + missing
+
+
+def _textures(material: Material) -> list[Texture]:
     textures = [
         material.base_color_texture,
         material.metallic_roughness_texture,
@@ -340,9 +346,7 @@ def _uv_sets(mesh: Mesh, material: Material) -> list[NDArray[np.float32]]:
         material.occlusion_texture,
         material.transmission_texture,
     ]
-    needed = max((t.texcoord + 1 for t in textures if t is not None), default=0)
-    missing = [np.zeros((len(mesh.vertices), 2), np.float32)] * (needed - len(mesh.uvs))
-    return [uv.astype(np.float32) for uv in mesh.uvs] + missing
+    return [t for t in textures if t is not None]
 
 
 def _texture_transform(matrix: NDArray[np.float64]) -> _Json:
@@ -367,6 +371,13 @@ def _texture_transform(matrix: NDArray[np.float64]) -> _Json:
     if (scale_u, scale_v) != (1.0, 1.0):
         fields["scale"] = [float(scale_u), float(scale_v)]
     return fields
+
+
+def _encode_images(materials: Sequence[Material]) -> dict[int, bytes]:
+    """PNG files of all images by the id() of their array, made in parallel (zlib lets threads run)."""
+    images = {id(t.image): t.image for material in materials for t in _textures(material)}
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        return dict(zip(images, pool.map(_encode_png, images.values()), strict=True))
 
 
 def _encode_png(image: NDArray[np.uint8]) -> bytes:
