@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
 from voxlume.asset import DEFAULT_MATERIAL, Asset, Material, Texture
+from voxlume.jit import inner_kernel, parallel_kernel
 
 _WRAP_CODE = {"repeat": 0, "mirror": 1, "clamp": 2}
 _ALPHA_CODE = {"OPAQUE": 0, "MASK": 1, "BLEND": 2}
@@ -93,17 +94,17 @@ def linear_to_srgb(x: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.where(x <= 0.0031308, x * 12.92, 1.055 * np.maximum(x, 1e-12) ** (1 / 2.4) - 0.055)
 
 
-@njit(cache=True)
+@inner_kernel
 def _decode(x: float) -> float:
     return x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4
 
 
-@njit(cache=True)
+@inner_kernel
 def _encode(x: float) -> float:
     return x * 12.92 if x <= 0.0031308 else 1.055 * x ** (1.0 / 2.4) - 0.055
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def _halve(
     source: NDArray,
     scale: float,
@@ -183,8 +184,10 @@ def pack_textures(textures: Sequence[Texture]) -> TexturePack:
     )
 
 
-@njit(cache=True)
+@inner_kernel
 def _wrap(i: int, n: int, mode: int) -> int:
+    if 0 <= i < n:
+        return i  # spares the division, which costs more than everything else here
     if mode == 2:
         return min(max(i, 0), n - 1)
     if mode == 0:
@@ -193,56 +196,63 @@ def _wrap(i: int, n: int, mode: int) -> int:
     return i if i < n else 2 * n - 1 - i
 
 
-@njit(cache=True)
-def _texel(pack: TexturePack, t: int, level: int, width: int, height: int, x: int, y: int) -> Rgba:
-    """One texel as (r, g, b, a) in [0, 1]; grey images spread over r, g, b."""
-    channels = pack.size[t, 2]
-    x, y = _wrap(x, width, pack.wrap[t, 0]), _wrap(y, height, pack.wrap[t, 1])
-    k = pack.start[t, level] + (y * width + x) * channels
+@inner_kernel
+def _blend(texels: NDArray, k: tuple[int, int, int, int], w: Rgba, channels: int, scale: float) -> Rgba:
+    """Weighted sum of four texels that start at ``k``; grey images spread over r, g, b."""
+    k00, k10, k01, k11 = k
+    w00, w10, w01, w11 = w[0] * scale, w[1] * scale, w[2] * scale, w[3] * scale
+    red = w00 * texels[k00] + w10 * texels[k10] + w01 * texels[k01] + w11 * texels[k11]
+    green, blue, alpha = red, red, 1.0
+    if channels >= 3:
+        green = w00 * texels[k00 + 1] + w10 * texels[k10 + 1] + w01 * texels[k01 + 1] + w11 * texels[k11 + 1]
+        blue = w00 * texels[k00 + 2] + w10 * texels[k10 + 2] + w01 * texels[k01 + 2] + w11 * texels[k11 + 2]
+    if channels == 4 or channels == 2:
+        c = channels - 1
+        alpha = w00 * texels[k00 + c] + w10 * texels[k10 + c] + w01 * texels[k01 + c] + w11 * texels[k11 + c]
+    return red, green, blue, alpha
+
+
+@inner_kernel
+def _fetch(pack: TexturePack, t: int, level: int, k: tuple[int, int, int, int], w: Rgba) -> Rgba:
     if level == 0:
-        s = 1.0 / 255.0
-        if channels == 4:
-            return pack.base[k] * s, pack.base[k + 1] * s, pack.base[k + 2] * s, pack.base[k + 3] * s
-        if channels == 3:
-            return pack.base[k] * s, pack.base[k + 1] * s, pack.base[k + 2] * s, 1.0
-        g = pack.base[k] * s
-        return g, g, g, pack.base[k + 1] * s if channels == 2 else 1.0
-    s = 1.0 / 65535.0
-    if channels == 4:
-        return pack.mips[k] * s, pack.mips[k + 1] * s, pack.mips[k + 2] * s, pack.mips[k + 3] * s
-    if channels == 3:
-        return pack.mips[k] * s, pack.mips[k + 1] * s, pack.mips[k + 2] * s, 1.0
-    g = pack.mips[k] * s
-    return g, g, g, pack.mips[k + 1] * s if channels == 2 else 1.0
+        return _blend(pack.base, k, w, pack.size[t, 2], 1.0 / 255.0)
+    return _blend(pack.mips, k, w, pack.size[t, 2], 1.0 / 65535.0)
 
 
-@njit(cache=True)
+@inner_kernel
+def _nearest(pack: TexturePack, t: int, u: float, v: float) -> Rgba:
+    width, height = pack.size[t, 0], pack.size[t, 1]
+    x = _wrap(math.floor(u * width), width, pack.wrap[t, 0])
+    y = _wrap(math.floor(v * height), height, pack.wrap[t, 1])
+    k = pack.start[t, 0] + (y * width + x) * pack.size[t, 2]
+    return _fetch(pack, t, 0, (k, k, k, k), (1.0, 0.0, 0.0, 0.0))
+
+
+@inner_kernel
 def _bilinear(pack: TexturePack, t: int, level: int, u: float, v: float) -> Rgba:
     width, height = max(pack.size[t, 0] >> level, 1), max(pack.size[t, 1] >> level, 1)
     x, y = u * width - 0.5, v * height - 0.5
     x0, y0 = math.floor(x), math.floor(y)
     fx, fy = x - x0, y - y0
-    r00, g00, b00, a00 = _texel(pack, t, level, width, height, x0, y0)
-    r10, g10, b10, a10 = _texel(pack, t, level, width, height, x0 + 1, y0)
-    r01, g01, b01, a01 = _texel(pack, t, level, width, height, x0, y0 + 1)
-    r11, g11, b11, a11 = _texel(pack, t, level, width, height, x0 + 1, y0 + 1)
-    w00, w10, w01, w11 = (1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy
-    return (
-        w00 * r00 + w10 * r10 + w01 * r01 + w11 * r11,
-        w00 * g00 + w10 * g10 + w01 * g01 + w11 * g11,
-        w00 * b00 + w10 * b10 + w01 * b01 + w11 * b11,
-        w00 * a00 + w10 * a10 + w01 * a01 + w11 * a11,
+    i0, i1 = _wrap(x0, width, pack.wrap[t, 0]), _wrap(x0 + 1, width, pack.wrap[t, 0])
+    j0, j1 = _wrap(y0, height, pack.wrap[t, 1]) * width, _wrap(y0 + 1, height, pack.wrap[t, 1]) * width
+    start, channels = pack.start[t, level], pack.size[t, 2]
+    k = (
+        start + (j0 + i0) * channels,
+        start + (j0 + i1) * channels,
+        start + (j1 + i0) * channels,
+        start + (j1 + i1) * channels,
     )
+    return _fetch(pack, t, level, k, ((1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy))
 
 
-@njit(cache=True)
+@inner_kernel
 def sample_texture(pack: TexturePack, t: int, u: float, v: float, level: float) -> Rgba:
     """Texture ``t`` of the pack at (u, v), mip ``level`` (float, clamped) -> (r, g, b, a) in [0, 1]."""
     if not (math.fabs(u) < 1e9 and math.fabs(v) < 1e9):
         u, v = 0.0, 0.0  # a UV that no texel index can hold carries no position
     if pack.nearest[t]:
-        width, height = pack.size[t, 0], pack.size[t, 1]
-        return _texel(pack, t, 0, width, height, math.floor(u * width), math.floor(v * height))
+        return _nearest(pack, t, u, v)
     top = pack.num_levels[t] - 1
     level = min(max(level, 0.0), float(top))
     low = int(level)
@@ -254,7 +264,7 @@ def sample_texture(pack: TexturePack, t: int, u: float, v: float, level: float) 
     return r0 + f * (r1 - r0), g0 + f * (g1 - g0), b0 + f * (b1 - b0), a0 + f * (a1 - a0)
 
 
-@njit(cache=True)
+@inner_kernel
 def sample_material(
     pack: TexturePack,
     table: MaterialTable,
@@ -331,7 +341,7 @@ def sample_material(
     )
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def _sample_many(
     pack: TexturePack,
     table: MaterialTable,
@@ -348,7 +358,7 @@ def _sample_many(
             out[i, c] = values[c]
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def _log2_texels_per_length(
     faces: NDArray[np.int32],
     vertices: NDArray[np.float64],

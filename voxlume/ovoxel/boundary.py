@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
+
+from voxlume.jit import kernel, parallel_kernel
 
 
 def weld_by_position(vertices: NDArray[np.floating]) -> NDArray[np.int64]:
@@ -23,7 +25,7 @@ def weld_by_position(vertices: NDArray[np.floating]) -> NDArray[np.int64]:
     return out
 
 
-@njit(cache=True)
+@kernel
 def _edges_by_lower_vertex(faces: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Every face edge listed at its smaller vertex: (row starts (n+1,), larger vertices)."""
     start = np.zeros(n + 1, np.int64)
@@ -43,7 +45,7 @@ def _edges_by_lower_vertex(faces: NDArray[np.int64], n: int) -> tuple[NDArray[np
     return start, other
 
 
-@njit(cache=True)
+@kernel
 def _single_edges(start: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
     out = np.empty((len(other), 2), np.int64)
     count = 0
@@ -73,7 +75,7 @@ def boundary_edges(
     return _single_edges(start, other)
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def edge_voxels(
     vertices: NDArray[np.float64], edges: NDArray[np.int64], resolution: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -95,7 +97,7 @@ def edge_voxels(
     return walked.astype(np.int32), edge
 
 
-@njit(cache=True)
+@kernel
 def _walk(
     vertices: NDArray[np.float64],
     edges: NDArray[np.int64],

@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from voxlume.jit import inner_kernel
 
 Point = tuple[float, float, float]
 
 
-@njit(cache=True)
+@inner_kernel
 def _energy(a: NDArray[np.float64], b: NDArray[np.float64], x: float, y: float, z: float) -> float:
     return (
         x * (a[0] * x + 2 * a[1] * y + 2 * a[2] * z)
@@ -27,7 +28,7 @@ def _energy(a: NDArray[np.float64], b: NDArray[np.float64], x: float, y: float, 
     )
 
 
-@njit(cache=True)
+@inner_kernel
 def _entry(a: NDArray[np.float64], i: int, j: int) -> float:
     """A[i, j] from the packed upper triangle (xx, xy, xz, yy, yz, zz)."""
     if i > j:
@@ -35,8 +36,10 @@ def _entry(a: NDArray[np.float64], i: int, j: int) -> float:
     return a[i * 3 - i * (i - 1) // 2 + (j - i)]
 
 
-@njit(cache=True)
-def _best_on_faces(a: NDArray[np.float64], b: NDArray[np.float64], best: float, at: Point) -> tuple[float, Point]:
+@inner_kernel
+def _best_on_faces(
+    a: NDArray[np.float64], b: NDArray[np.float64], best: float, at: Point
+) -> tuple[float, Point]:
     for k in range(3):
         i, j = (k + 1) % 3, (k + 2) % 3
         a_ii, a_ij, a_jj = _entry(a, i, i), _entry(a, i, j), _entry(a, j, j)
@@ -55,8 +58,10 @@ def _best_on_faces(a: NDArray[np.float64], b: NDArray[np.float64], best: float, 
     return best, at
 
 
-@njit(cache=True)
-def _best_on_edges(a: NDArray[np.float64], b: NDArray[np.float64], best: float, at: Point) -> tuple[float, Point]:
+@inner_kernel
+def _best_on_edges(
+    a: NDArray[np.float64], b: NDArray[np.float64], best: float, at: Point
+) -> tuple[float, Point]:
     """The four edges along each axis, their ends (the corners) included."""
     for k in range(3):
         i, j = (k + 1) % 3, (k + 2) % 3
@@ -72,41 +77,22 @@ def _best_on_edges(a: NDArray[np.float64], b: NDArray[np.float64], best: float, 
     return best, at
 
 
-@njit(cache=True)
-def _around_mean(a: NDArray[np.float64], b: NDArray[np.float64], mean: Point) -> Point:
-    """The stationary point nearest to ``mean`` of a singular system (pseudo-inverse, eigenvalues cut)."""
-    full = np.array([[a[0], a[1], a[2]], [a[1], a[3], a[4]], [a[2], a[4], a[5]]])
-    start = np.array([mean[0], mean[1], mean[2]])
-    values, vectors = np.linalg.eigh(full)
-    slope = vectors.T @ (b - full @ start)
-    for i in range(3):
-        slope[i] = slope[i] / values[i] if values[i] > 1e-3 * values[2] else 0.0
-    x = start + vectors @ slope
-    return x[0], x[1], x[2]
-
-
-@njit(cache=True)
-def place_dual_vertex(a: NDArray[np.float64], b: NDArray[np.float64], mean: Point, regular: bool) -> Point:
+@inner_kernel
+def place_dual_vertex(a: NDArray[np.float64], b: NDArray[np.float64]) -> Point:
     """The point of the unit box with the least energy.
 
     Parameters
     ----------
-    a : float64 (6,) upper triangle of A in the order xx, xy, xz, yy, yz, zz.
+    a : float64 (6,) upper triangle of A, positive definite, in the order xx, xy, xz, yy, yz, zz.
     b : float64 (3,).
-    mean : mean of the surface's crossings with the voxel's edges, in voxel units.
-    regular : False when no regularisation was added; A may then be singular, and the free directions
-        stay at the mean.
     """
-    if regular:
-        # Cofactors of the symmetric 3x3 matrix; the regularisation keeps the determinant away from 0.
-        c00, c01, c02 = a[3] * a[5] - a[4] * a[4], a[2] * a[4] - a[1] * a[5], a[1] * a[4] - a[2] * a[3]
-        c11, c12, c22 = a[0] * a[5] - a[2] * a[2], a[1] * a[2] - a[0] * a[4], a[0] * a[3] - a[1] * a[1]
-        inverse = 1.0 / (a[0] * c00 + a[1] * c01 + a[2] * c02)
-        x = (c00 * b[0] + c01 * b[1] + c02 * b[2]) * inverse
-        y = (c01 * b[0] + c11 * b[1] + c12 * b[2]) * inverse
-        z = (c02 * b[0] + c12 * b[1] + c22 * b[2]) * inverse
-    else:
-        x, y, z = _around_mean(a, b, mean)
+    # Cofactors of the symmetric 3x3 matrix.
+    c00, c01, c02 = a[3] * a[5] - a[4] * a[4], a[2] * a[4] - a[1] * a[5], a[1] * a[4] - a[2] * a[3]
+    c11, c12, c22 = a[0] * a[5] - a[2] * a[2], a[1] * a[2] - a[0] * a[4], a[0] * a[3] - a[1] * a[1]
+    inverse = 1.0 / (a[0] * c00 + a[1] * c01 + a[2] * c02)
+    x = (c00 * b[0] + c01 * b[1] + c02 * b[2]) * inverse
+    y = (c01 * b[0] + c11 * b[1] + c12 * b[2]) * inverse
+    z = (c02 * b[0] + c12 * b[1] + c22 * b[2]) * inverse
     if 0 <= x <= 1 and 0 <= y <= 1 and 0 <= z <= 1:
         return x, y, z
     best, at = _best_on_faces(a, b, math.inf, (0.5, 0.5, 0.5))

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, prange, types
+from numba import prange, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from voxlume.jit import inner_kernel, kernel, parallel_kernel
 from voxlume.ovoxel.dual_vertex import place_dual_vertex
 from voxlume.ovoxel.triangle import (
     area_in_box,
@@ -60,16 +61,16 @@ class BoundaryEntries(NamedTuple):
 
 
 @intrinsic
-def _popcount(typingctx: Any, x: Any) -> Any:  # noqa: ANN401
+def _popcount(typingctx: Any, x: Any) -> Any:
     """Number of set bits of a uint32 (one machine instruction)."""
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.zext(builder.ctpop(args[0]), ir.IntType(64))
 
     return types.int64(types.uint32), emit
 
 
-@njit(cache=True)
+@inner_kernel
 def _tile_range(v: F64, tri: NDArray[np.int32], axis: int, num_tiles: int) -> tuple[int, int]:
     """First and last tile along an axis; empty (1, 0) when the triangle is outside the grid."""
     a, b, c = v[tri[0], axis], v[tri[1], axis], v[tri[2], axis]
@@ -79,7 +80,7 @@ def _tile_range(v: F64, tri: NDArray[np.int32], axis: int, num_tiles: int) -> tu
     return max(first, 0) // TILE, min(last // TILE, num_tiles - 1)
 
 
-@njit(cache=True)
+@inner_kernel
 def _tiles_of(v: F64, tri: NDArray[np.int32], num_tiles: int, out: I64, at: int) -> int:
     """Count (``at`` < 0) or write the tiles whose box, grown a little, meets the triangle's plane."""
     x0, x1 = _tile_range(v, tri, 0, num_tiles)
@@ -108,7 +109,7 @@ def _tiles_of(v: F64, tri: NDArray[np.int32], num_tiles: int, out: I64, at: int)
     return count
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def _triangle_tiles(v: F64, faces: NDArray[np.int32], num_tiles: int) -> tuple[I64, I64]:
     """Tiles of every triangle: (row starts (m+1,), tile ids)."""
     start = np.zeros(len(faces) + 1, np.int64)
@@ -122,7 +123,7 @@ def _triangle_tiles(v: F64, faces: NDArray[np.int32], num_tiles: int) -> tuple[I
     return start, ids
 
 
-@njit(cache=True)
+@kernel
 def _group_by_tile(start: I64, ids: I64, num_tiles: int) -> tuple[I64, I64, NDArray[np.int32]]:
     """Transpose the triangle -> tiles lists (a counting sort, so triangles keep their order)."""
     count = np.zeros(num_tiles**3 + 1, np.int64)
@@ -150,20 +151,19 @@ def list_tiles(v: F64, faces: NDArray[np.int32], resolution: int) -> TileLists:
     return TileLists(*_group_by_tile(start, ids, num_tiles))
 
 
-@njit(cache=True)
+@inner_kernel
 def _load(v: F64, face: NDArray[np.int32], tri: F64) -> None:
     for i in range(3):
         for c in range(3):
             tri[i, c] = v[face[i], c]
 
 
-@njit(cache=True)
-def _mark_crossings(rows: F64, axis: int, lo: I64, hi: I64, mask: NDArray[np.uint32]) -> None:
+@inner_kernel
+def _mark_crossings(rows: F64, axis: int, lo: I64, hi: I64, cell: I64, mask: NDArray[np.uint32]) -> None:
     """Set the bits of the four voxels around every crossing of grid lines along ``axis`` in the tile."""
     u_axis, v_axis = (axis + 1) % 3, (axis + 2) % 3
     first_q = max(math.floor(rows[0, 1]) + 1, lo[v_axis])
     last_q = min(math.floor(rows[2, 1]), hi[v_axis])
-    cell = np.empty(3, np.int64)
     for q in range(first_q, last_q + 1):
         u0, w0, u1, w1 = row_span(rows, q)
         for p in range(max(math.floor(u0) + 1, lo[u_axis]), min(math.floor(u1), hi[u_axis]) + 1):
@@ -179,7 +179,7 @@ def _mark_crossings(rows: F64, axis: int, lo: I64, hi: I64, mask: NDArray[np.uin
                         mask[column] |= np.uint32(1) << np.uint32(cell[2] - lo[2])
 
 
-@njit(cache=True)
+@inner_kernel
 def _tile_bounds(tile: int, num_tiles: int, resolution: int, lo: I64, hi: I64) -> None:
     lo[0] = tile // (num_tiles * num_tiles) * TILE
     lo[1] = tile // num_tiles % num_tiles * TILE
@@ -188,7 +188,7 @@ def _tile_bounds(tile: int, num_tiles: int, resolution: int, lo: I64, hi: I64) -
         hi[c] = min(lo[c] + TILE, resolution)
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def mark_active(
     v: F64,
     faces: NDArray[np.int32],
@@ -202,24 +202,26 @@ def mark_active(
     masks = np.zeros((len(ids), _COLUMNS), np.uint32)
     for k in prange(len(ids)):
         lo, hi = np.empty(3, np.int64), np.empty(3, np.int64)
-        tri, rows = np.empty((3, 3)), np.empty((3, 3))
+        tri, rows, cell = np.empty((3, 3)), np.empty((3, 3)), np.empty(3, np.int64)
         _tile_bounds(ids[k], num_tiles, resolution, lo, hi)
         for i in range(start[k], start[k + 1]):
             _load(v, faces[triangles[i]], tri)
             for axis in range(3):
                 order_rows(tri, axis, rows)
-                _mark_crossings(rows, axis, lo, hi, masks[k])
+                _mark_crossings(rows, axis, lo, hi, cell, masks[k])
     return masks
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def number_voxels(ids: I64, masks: NDArray[np.uint32], resolution: int) -> tuple[NDArray[np.int32], int]:
     """Output position of the first voxel of every tile column, in lexicographic order of all voxels."""
     num_tiles = -(-resolution // TILE)
     columns = np.zeros(resolution * resolution + 1, np.int64)
     # Tiles of one vertical stack are neighbours in the list; a stack is the work of one thread.
     stack_of = ids // num_tiles
-    stacks = np.flatnonzero(np.concatenate((np.ones(min(len(ids), 1), np.bool_), stack_of[1:] != stack_of[:-1])))
+    stacks = np.flatnonzero(
+        np.concatenate((np.ones(min(len(ids), 1), np.bool_), stack_of[1:] != stack_of[:-1]))
+    )
     base = np.empty(masks.shape, np.int32)
     for s in prange(len(stacks)):
         end = stacks[s + 1] if s + 1 < len(stacks) else len(ids)
@@ -245,7 +247,7 @@ _A, _B, _SUM, _COUNT = 0, 6, 9, 12
 _ACC = 13
 
 
-@njit(cache=True)
+@inner_kernel
 def _add_plane(acc: F64, plane: F64, weight: float, x: int, y: int, z: int) -> None:
     """Add weight * (n . (p - v0))^2 with p relative to the voxel's minimum corner."""
     for i in range(6):
@@ -256,7 +258,7 @@ def _add_plane(acc: F64, plane: F64, weight: float, x: int, y: int, z: int) -> N
     acc[_B + 2] += d * plane[8]
 
 
-@njit(cache=True)
+@inner_kernel
 def _plane_of(tri: F64, normal: F64, plane: F64) -> None:
     """Unit normal of the triangle and (n n^T upper triangle, n, n . v0)."""
     for c in range(3):
@@ -273,14 +275,14 @@ def _plane_of(tri: F64, normal: F64, plane: F64) -> None:
     plane[9] = normal[0] * tri[0, 0] + normal[1] * tri[0, 1] + normal[2] * tri[0, 2]
 
 
-@njit(cache=True)
+@inner_kernel
 def _slot(mask: NDArray[np.uint32], first: NDArray[np.int32], column: int, z: int) -> int:
     """Number of an active voxel within its tile."""
     below = (np.uint32(1) << np.uint32(z)) - np.uint32(1)
     return first[column] + _popcount(np.uint32(mask[column] & below))
 
 
-@njit(cache=True)
+@inner_kernel
 def _add_crossings(
     rows: F64,
     axis: int,
@@ -293,11 +295,12 @@ def _add_crossings(
     acc: F64,
     flags: NDArray[np.uint8],
     crossed_by: NDArray[np.int32],
+    cell: I64,
+    point: F64,
 ) -> None:
     u_axis, v_axis = (axis + 1) % 3, (axis + 2) % 3
     first_q = max(math.floor(rows[0, 1]) + 1, lo[v_axis])
     last_q = min(math.floor(rows[2, 1]), hi[v_axis])
-    cell, point = np.empty(3, np.int64), np.empty(3)
     for q in range(first_q, last_q + 1):
         u0, w0, u1, w1 = row_span(rows, q)
         for p in range(max(math.floor(u0) + 1, lo[u_axis]), min(math.floor(u1), hi[u_axis]) + 1):
@@ -322,7 +325,7 @@ def _add_crossings(
                             crossed_by[s] = triangle
 
 
-@njit(cache=True)
+@inner_kernel
 def _column_reach(plane: F64, tri: F64, x: int, y: int, lo: int, hi: int) -> tuple[int, int]:
     """Voxels [first, last] of a vertical column that the triangle's plane and bounding box allow."""
     first = max(math.floor(min(tri[0, 2], tri[1, 2], tri[2, 2])), lo)
@@ -336,7 +339,7 @@ def _column_reach(plane: F64, tri: F64, x: int, y: int, lo: int, hi: int) -> tup
     return first, last
 
 
-@njit(cache=True)
+@kernel
 def _grow(pairs: NDArray[np.int32], count: int) -> NDArray[np.int32]:
     if count < len(pairs):
         return pairs
@@ -345,7 +348,7 @@ def _grow(pairs: NDArray[np.int32], count: int) -> NDArray[np.int32]:
     return bigger
 
 
-@njit(cache=True)
+@kernel
 def _collect_overlaps(
     tri: F64,
     normal: F64,
@@ -363,8 +366,14 @@ def _collect_overlaps(
 ) -> tuple[NDArray[np.int32], int]:
     """Add the face term to active voxels that the triangle overlaps and list these pairs."""
     overlap_setup(tri, normal, setup)
-    x0, x1 = math.floor(min(tri[0, 0], tri[1, 0], tri[2, 0])), math.floor(max(tri[0, 0], tri[1, 0], tri[2, 0]))
-    y0, y1 = math.floor(min(tri[0, 1], tri[1, 1], tri[2, 1])), math.floor(max(tri[0, 1], tri[1, 1], tri[2, 1]))
+    x0, x1 = (
+        math.floor(min(tri[0, 0], tri[1, 0], tri[2, 0])),
+        math.floor(max(tri[0, 0], tri[1, 0], tri[2, 0])),
+    )
+    y0, y1 = (
+        math.floor(min(tri[0, 1], tri[1, 1], tri[2, 1])),
+        math.floor(max(tri[0, 1], tri[1, 1], tri[2, 1])),
+    )
     for x in range(max(x0, lo[0]), min(x1, hi[0] - 1) + 1):
         for y in range(max(y0, lo[1]), min(y1, hi[1] - 1) + 1):
             column = (x - lo[0]) * TILE + y - lo[1]
@@ -382,7 +391,7 @@ def _collect_overlaps(
     return pairs, count
 
 
-@njit(cache=True)
+@inner_kernel
 def _add_line(acc: F64, points: F64, weight: float, x: int, y: int, z: int) -> None:
     """Add weight * (squared distance to the line through two points)."""
     t0, t1, t2 = points[1, 0] - points[0, 0], points[1, 1] - points[0, 1], points[1, 2] - points[0, 2]
@@ -401,7 +410,7 @@ def _add_line(acc: F64, points: F64, weight: float, x: int, y: int, z: int) -> N
     acc[_B + 2] += weight * (p2 - along * t2)
 
 
-@njit(cache=True)
+@inner_kernel
 def _clear(acc: F64, flags: NDArray[np.uint8], crossed_by: NDArray[np.int32], n: int) -> None:
     # In a function of its own: numba 0.68 drops such a slice assignment inside a parallel loop.
     for s in range(n):
@@ -411,7 +420,7 @@ def _clear(acc: F64, flags: NDArray[np.uint8], crossed_by: NDArray[np.int32], n:
             acc[s, c] = 0.0
 
 
-@njit(cache=True)
+@inner_kernel
 def _count_pairs(
     pairs: NDArray[np.int32], count: int, n: int, num_pairs: NDArray[np.int32], material: F64
 ) -> None:
@@ -424,19 +433,20 @@ def _count_pairs(
         num_pairs[pairs[i, 0]] += 1
 
 
-@njit(cache=True)
+@inner_kernel
 def _solve(acc: F64, regularization: float) -> tuple[float, float, float]:
-    count = acc[_COUNT]
+    # Directions that no plane fixes stay at the mean of the crossings; without regularisation a damping
+    # far below the planes' own weight does the same (the limit is the pseudo-inverse around the mean).
+    damping = max(regularization * acc[_COUNT], 1e-6 * (acc[_A] + acc[_A + 3] + acc[_A + 5]))
     for c in range(3):
-        acc[_B + c] += regularization * acc[_SUM + c]
-    acc[_A] += regularization * count
-    acc[_A + 3] += regularization * count
-    acc[_A + 5] += regularization * count
-    mean = (acc[_SUM] / count, acc[_SUM + 1] / count, acc[_SUM + 2] / count)
-    return place_dual_vertex(acc[_A : _A + 6], acc[_B : _B + 3], mean, regularization > 0)
+        acc[_B + c] += damping * acc[_SUM + c] / acc[_COUNT]
+    acc[_A] += damping
+    acc[_A + 3] += damping
+    acc[_A + 5] += damping
+    return place_dual_vertex(acc[_A : _A + 6], acc[_B : _B + 3])
 
 
-@njit(cache=True)
+@inner_kernel
 def _add_material(
     v: F64,
     pack: TexturePack,
@@ -463,7 +473,7 @@ def _add_material(
     out[6] += weight
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def fill_tiles(
     v: F64,
     faces: NDArray[np.int32],
@@ -493,6 +503,7 @@ def fill_tiles(
         lo, hi = np.empty(3, np.int64), np.empty(3, np.int64)
         tri, rows, normal = np.empty((3, 3)), np.empty((3, 3)), np.empty(3)
         plane, setup, scratch = np.empty(10), np.empty((11, 3)), np.empty((20, 3))
+        cell, point = np.empty(3, np.int64), np.empty(3)
         first = np.empty(_COLUMNS, np.int32)
         pairs = np.empty((4096, 2), np.int32)
         acc = np.empty((0, _ACC))
@@ -522,7 +533,9 @@ def fill_tiles(
                 _plane_of(tri, normal, plane)
                 for axis in range(3):
                     order_rows(tri, axis, rows)
-                    _add_crossings(rows, axis, lo, hi, mask, first, plane, triangle, acc, flags, crossed_by)
+                    _add_crossings(
+                        rows, axis, lo, hi, mask, first, plane, triangle, acc, flags, crossed_by, cell, point
+                    )
                 pairs, count = _collect_overlaps(
                     tri, normal, setup, plane, lo, hi, mask, first, weights.face, triangle, acc, pairs, count
                 )
@@ -556,7 +569,19 @@ def fill_tiles(
                 x, y, z = voxel[s, 0], voxel[s, 1], voxel[s, 2]
                 alone = num_pairs[s] == 1
                 _add_material(
-                    v, pack, table, surface, pairs[i, 1], alone, x, y, z, log2_footprint, tri, scratch, material[s]
+                    v,
+                    pack,
+                    table,
+                    surface,
+                    pairs[i, 1],
+                    alone,
+                    x,
+                    y,
+                    z,
+                    log2_footprint,
+                    tri,
+                    scratch,
+                    material[s],
                 )
             s = 0
             for column in range(_COLUMNS):
@@ -564,10 +589,10 @@ def fill_tiles(
                 for _ in range(_popcount(mask[column])):
                     if num_pairs[s] == 0:
                         x, y, z = voxel[s, 0], voxel[s, 1], voxel[s, 2]
+                        t, row = crossed_by[s], material[s]
                         _add_material(
-                            v, pack, table, surface, crossed_by[s], True, x, y, z, log2_footprint, tri, scratch,
-                            material[s],
-                        )  # fmt: skip
+                            v, pack, table, surface, t, True, x, y, z, log2_footprint, tri, scratch, row
+                        )
                     for c in range(6):
                         attributes[at, c] = material[s, c] / material[s, 6]
                     at += 1

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from voxlume.jit import inner_kernel
 
 F64 = NDArray[np.float64]
 
 
-@njit(cache=True)
+@inner_kernel
 def order_rows(tri: F64, axis: int, out: F64) -> None:
     """Prepare the scan conversion along ``axis``: corners as (u, v, w) rows of ``out``, ascending in v.
 
@@ -28,7 +29,7 @@ def order_rows(tri: F64, axis: int, out: F64) -> None:
                 out[i, c], out[j, c] = out[j, c], out[i, c]
 
 
-@njit(cache=True)
+@inner_kernel
 def row_span(rows: F64, q: int) -> tuple[float, float, float, float]:
     """Where the plane v = q cuts the triangle: (u, w) of the left and of the right end."""
     lower = 0 if q <= rows[1, 1] else 1
@@ -43,7 +44,7 @@ def row_span(rows: F64, q: int) -> tuple[float, float, float, float]:
     return u1, w1, u0, w0
 
 
-@njit(cache=True)
+@inner_kernel
 def overlap_setup(tri: F64, normal: F64, out: F64) -> None:
     """Constants of the triangle-box overlap test (after Schwarz and Seidel, 2010).
 
@@ -66,7 +67,7 @@ def overlap_setup(tri: F64, normal: F64, out: F64) -> None:
     out[9, 0], out[9, 1], out[9, 2] = d, far, near
 
 
-@njit(cache=True)
+@inner_kernel
 def overlaps(setup: F64, normal: F64, x: float, y: float, z: float) -> bool:
     """Does the triangle meet the closed voxel at (x, y, z)? The caller has checked the bounding boxes."""
     s = normal[0] * x + normal[1] * y + normal[2] * z - setup[9, 0]
@@ -82,7 +83,7 @@ def overlaps(setup: F64, normal: F64, x: float, y: float, z: float) -> bool:
     return True
 
 
-@njit(cache=True)
+@inner_kernel
 def area_in_box(tri: F64, x: float, y: float, z: float, polygon: F64, clipped: F64) -> float:
     """Area of the part of the triangle inside the unit box at (x, y, z).
 
@@ -129,7 +130,7 @@ def area_in_box(tri: F64, x: float, y: float, z: float, polygon: F64, clipped: F
     return 0.5 * math.sqrt(n0 * n0 + n1 * n1 + n2 * n2)
 
 
-@njit(cache=True)
+@inner_kernel
 def closest_weights(tri: F64, x: float, y: float, z: float) -> tuple[float, float, float]:
     """Barycentric weights of the triangle's point nearest to (x, y, z) (Ericson 2004, 5.1.5)."""
     ab0, ab1, ab2 = tri[1, 0] - tri[0, 0], tri[1, 1] - tri[0, 1], tri[1, 2] - tri[0, 2]

@@ -87,9 +87,7 @@ def voxelize_surface(
     weld: bool = True,
     device: str = "cpu",
     progress: Progress | None = None,
-) -> tuple[
-    NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32] | None
-]:
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32] | None]:
     """Voxelise triangles given in the model frame.
 
     Parameters
@@ -114,7 +112,14 @@ def voxelize_surface(
         from voxlume.ovoxel.voxelize_torch import voxelize_torch
 
         return voxelize_torch(
-            v, faces, resolution, sampler=sampler, footprint=footprint, weights=weights, weld=weld, device=device
+            v,
+            faces,
+            resolution,
+            sampler=sampler,
+            footprint=footprint,
+            weights=weights,
+            weld=weld,
+            device=device,
         )
     report(progress, 0, 100, "voxelising")
     tiles = list_tiles(v, faces, resolution)
@@ -165,7 +170,9 @@ def _boundary_entries(
     edges = boundary_edges(v, faces, weld)
     cell, edge = edge_voxels(v, edges, resolution)
     num_tiles = -(-resolution // TILE)
-    tile = ((cell[:, 0] // TILE).astype(np.int64) * num_tiles + cell[:, 1] // TILE) * num_tiles + cell[:, 2] // TILE
+    tile = ((cell[:, 0] // TILE).astype(np.int64) * num_tiles + cell[:, 1] // TILE) * num_tiles + cell[
+        :, 2
+    ] // TILE
     order = np.argsort(tile, kind="stable")
     tile = tile[order]
     first = np.searchsorted(tile, tiles.ids)
