@@ -449,6 +449,10 @@ def parse_dinov3(config: Mapping[str, Any]) -> ImageEncoderConfig:
         return _parse_timm(str(config["architecture"]))
     if config.get("model_type") != "dinov3_vit":
         raise ModelFileError(f"model_type {config.get('model_type')!r} is not a DINOv3 vision transformer")
+    gated = bool(config.get("use_gated_mlp", False))
+    activation = config.get("hidden_act", "gelu")
+    if activation != ("silu" if gated else "gelu"):
+        raise ModelFileError(f"hidden_act {activation!r} is not what DINOv3 uses in this MLP")
     try:
         return ImageEncoderConfig(
             width=int(config["hidden_size"]),
@@ -457,7 +461,7 @@ def parse_dinov3(config: Mapping[str, Any]) -> ImageEncoderConfig:
             mlp_width=int(config["intermediate_size"]),
             patch=int(config["patch_size"]),
             registers=int(config["num_register_tokens"]),
-            gated_mlp=bool(config.get("use_gated_mlp", False)),
+            gated_mlp=gated,
             rope_base=float(config.get("rope_theta", 100.0)),
             norm_eps=float(config.get("layer_norm_eps", 1e-5)),
         )

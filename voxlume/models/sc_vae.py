@@ -172,19 +172,11 @@ class PoolingDown(nn.Module):
         return h.with_features(h.features + self.skip(mean_pool(x).features))
 
 
-class Upsampling(nn.Module):
-    """What both upsampling blocks share: the logits of the children to keep, (n, 8)."""
+class ChannelToSpaceUp(nn.Module):
+    """Double the grid with residual autoencoding: channels move out to the kept children.
 
-    subdivision: nn.Linear | None
-
-    def predict(self, x: SparseTensor) -> Tensor:
-        if self.subdivision is None:
-            raise ValueError("this decoder predicts no masks; pass those of the shape decoder")
-        return self.subdivision(x.features)
-
-
-class ChannelToSpaceUp(Upsampling):
-    """Double the grid with residual autoencoding: channels move out to the kept children."""
+    ``subdivision`` gives the logits (n, 8) of the children to keep, from the block's input.
+    """
 
     def __init__(self, channels_in: int, channels_out: int, predicts_masks: bool) -> None:
         super().__init__()
@@ -201,7 +193,7 @@ class ChannelToSpaceUp(Upsampling):
         return h.with_features((h.features.unflatten(1, (-1, repeats)) + shortcut.unsqueeze(-1)).flatten(1))
 
 
-class NearestUp(Upsampling):
+class NearestUp(nn.Module):
     """Double the grid by copying to the kept children (the ablation without residual autoencoding)."""
 
     def __init__(self, channels_in: int, channels_out: int, predicts_masks: bool) -> None:
@@ -307,6 +299,8 @@ class ScVaeDecoder(nn.Module):
         steps = len(self.blocks) - 1
         if guide is not None and len(guide) != steps:
             raise ValueError(f"the guide has {len(guide)} masks, the decoder {steps} subdivisions")
+        if guide is None and not self.config.predicts_masks:
+            raise ValueError("this decoder predicts no masks; pass those of the shape decoder")
         h = self._enter(latent)
         masks, logits = [], []
         for level, parts in enumerate(self.blocks):
@@ -316,7 +310,7 @@ class ScVaeDecoder(nn.Module):
                 break
             up = parts[-1]  # type: ignore[index]
             if self.config.predicts_masks:
-                logits.append(h.with_features(up.predict(h)))
+                logits.append(h.with_features(up.subdivision(h.features)))
             kept = logits[-1].features > 0 if guide is None else guide[level]
             masks.append(kept)
             h = run(up, h, self.checkpointing, subdivide(h, kept))
@@ -327,6 +321,8 @@ class ScVaeDecoder(nn.Module):
 
         The cascade asks for the voxels of a finer grid this way without the finest levels' work.
         """
+        if not self.config.predicts_masks:
+            raise ValueError("this decoder predicts no masks, so it cannot find the finer voxels")
         if not 1 <= times < len(self.blocks):
             raise ValueError(f"times must be 1 to {len(self.blocks) - 1}, not {times}")
         h = self._enter(latent)
@@ -335,7 +331,7 @@ class ScVaeDecoder(nn.Module):
             for block in parts[: self.config.blocks[level]]:  # type: ignore[index]
                 h = block(h)
             up = parts[-1]  # type: ignore[index]
-            kept = subdivide(h, up.predict(h) > 0)
+            kept = subdivide(h, up.subdivision(h.features) > 0)
             if level + 1 < times:
                 h = up(h, kept)
         return kept.children.coords
