@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tests.parity.golden import TOLERANCE, Golden, load_golden, names_of, relative_error, single, sparse
@@ -14,8 +16,9 @@ from tests.paths import PARITY_DIR
 from voxlume.models.flow_transformer import FlowTransformer
 from voxlume.models.precision import set_block_dtype
 from voxlume.models.published import build, describe, parse, to_published
-from voxlume.models.sc_vae import Decoded, material_features, shape_features
+from voxlume.models.sc_vae import Decoded, dual_grid_channels, material_features, shape_features
 from voxlume.models.subdivision import rows_in, subdivision_masks
+from voxlume.ovoxel.extract import extract_mesh
 from voxlume.sparse import SparseTensor, subdivide
 from voxlume.sparse.tensor import CoordinateSet
 
@@ -118,6 +121,30 @@ def test_decoder(name: str) -> None:
         expected = case.io[f"subdivision_logits.{level}"]
         assert relative_error(logits.features, expected) < TOLERANCE
         assert torch.equal(decoded.masks[level], expected > 0)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_mesh_of_a_decoded_shape(name: str) -> None:
+    case = golden(name)
+    if "mesh.0.vertices" not in case.io:
+        pytest.skip("no golden meshes")
+    for i, (coords, raw) in enumerate(decode(case, None).output.samples()):
+        grid = dual_grid_channels(raw, case.config.vertex_margin)
+        vertices, faces = extract_mesh(
+            coords.numpy(),
+            grid.dual_vertices.numpy(),
+            (grid.intersected_logits > 0).numpy(),
+            case.config.resolution,
+            grid.splitting_weights.numpy(),
+            orient=False,
+        )
+        assert abs(vertices - case.io[f"mesh.{i}.vertices"].numpy()).max() < TOLERANCE
+        assert triangles(faces) == triangles(case.io[f"mesh.{i}.faces"].numpy())
+
+
+def triangles(faces: NDArray[np.int32]) -> list[tuple[int, ...]]:
+    """Faces as a list that does not depend on their order or on where each begins."""
+    return sorted(tuple(np.roll(face, -face.argmin()).tolist()) for face in faces)
 
 
 @pytest.mark.parametrize("name", DECODERS)

@@ -1,0 +1,190 @@
+"""What the golden data does not reach: shortcuts, edge cases and wrong use of the networks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from voxlume.errors import ModelFileError
+from voxlume.models.flow_transformer import (
+    FlowTransformer,
+    FlowTransformerConfig,
+    grid_to_tokens,
+    tokens_to_grid,
+)
+from voxlume.models.layers import rotary_phases, rotate_pairs
+from voxlume.models.published import describe, parse
+from voxlume.models.sc_vae import (
+    DecoderConfig,
+    EncoderConfig,
+    ScVaeDecoder,
+    dual_grid_channels,
+    material_attributes,
+    material_features,
+)
+from voxlume.models.structure_vae import pixel_shuffle_3d
+from voxlume.models.subdivision import rows_in, subdivision_masks
+from voxlume.sparse import SparseTensor, memory_budget
+from voxlume.sparse.tensor import CoordinateSet
+
+FLOW = FlowTransformerConfig(
+    grid="dense", in_channels=4, out_channels=4, width=32, condition_width=12, blocks=2, heads=2
+)
+DECODER = DecoderConfig(
+    latent_channels=4,
+    channels=(16, 8),
+    blocks=(1, 1),
+    residual=("convnext", "plain"),
+    resample=("autoencoding",),
+)
+
+
+def shaken(network: torch.nn.Module) -> torch.nn.Module:
+    """Random weights everywhere, so that no branch is silent."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(0.2 * torch.randn_like(parameter))
+    return network.eval()
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@torch.no_grad()
+def test_null_condition_is_any_number_of_zeros(batch: int) -> None:
+    network = shaken(FlowTransformer(FLOW))
+    assert isinstance(network, FlowTransformer)
+    x, t = torch.randn(batch, 4, 3, 3, 3), torch.full((batch,), 400.0)
+    zeros = network(x, t, torch.zeros(batch, 29, 12))
+    assert torch.allclose(
+        network(x, t, network.null_condition(batch)), zeros, atol=1e-5 * float(zeros.abs().max())
+    )
+
+
+@torch.no_grad()
+def test_tokens_of_one_sample_do_not_see_another() -> None:
+    network = shaken(FlowTransformer(FLOW))
+    x, t, condition = torch.randn(2, 4, 3, 3, 3), torch.full((2,), 400.0), torch.randn(2, 5, 12)
+    before = network(x, t, condition)
+    x[1], condition[1] = 7.0, -3.0
+    after = network(x, t, condition)
+    assert torch.equal(before[0], after[0])
+    assert not torch.equal(before[1], after[1])
+
+
+def test_grid_tokens_run_with_z_fastest() -> None:
+    x = torch.arange(24.0).reshape(1, 1, 2, 3, 4)
+    tokens = grid_to_tokens(x)
+    assert tokens.flatten().tolist() == list(range(24))
+    assert torch.equal(tokens_to_grid(tokens, x), x)
+    y = torch.randn(2, 5, 2, 3, 4)
+    assert torch.equal(tokens_to_grid(grid_to_tokens(y), y), y)
+
+
+def test_leftover_pairs_are_not_rotated() -> None:
+    phases = rotary_phases(torch.tensor([[3, 5, 7]]), 44)  # 22 pairs, 7 per axis, one left over
+    x = torch.randn(1, 2, 44)
+    assert torch.equal(rotate_pairs(x, phases)[..., -2:], x[..., -2:])
+    assert torch.allclose(rotate_pairs(x, phases).norm(dim=-1), x.norm(dim=-1))
+
+
+def test_pixel_shuffle() -> None:
+    x = torch.zeros(1, 16, 1, 1, 1)
+    x[0, 8 + 4 * 1 + 2 * 0 + 1] = 1.0
+    assert pixel_shuffle_3d(x).nonzero().tolist() == [[0, 1, 1, 0, 1]]
+
+
+@torch.no_grad()
+def test_decoder_with_nothing_kept() -> None:
+    network = shaken(ScVaeDecoder(DECODER))
+    latent = SparseTensor(torch.tensor([[0, 1, 1, 1]], dtype=torch.int32), torch.ones(1, 4))
+    decoded = network(latent, [torch.zeros(1, 8, dtype=torch.bool)])
+    assert decoded.output.features.shape == (0, 7)
+    assert decoded.output.coords.shape == (0, 4)
+
+
+@torch.no_grad()
+def test_a_small_memory_budget_changes_nothing() -> None:
+    network = shaken(ScVaeDecoder(DECODER))
+    coords = torch.cat([torch.zeros(512, 1), torch.cartesian_prod(*[torch.arange(8)] * 3)], 1).int()
+    latent = SparseTensor(coords, torch.randn(512, 4))
+    masks = [torch.ones(512, 8, dtype=torch.bool)]
+    whole = network(latent, masks).output.features
+    with memory_budget(1e-6):
+        parts = network(latent, masks).output.features
+    assert torch.allclose(whole, parts, atol=1e-5 * float(whole.abs().max()))
+
+
+def test_wrong_use_of_a_decoder() -> None:
+    network = ScVaeDecoder(DECODER)
+    latent = SparseTensor(torch.tensor([[0, 1, 1, 1]], dtype=torch.int32), torch.ones(1, 4))
+    with pytest.raises(ValueError, match="2 masks"):
+        network(latent, [torch.ones(1, 8, dtype=torch.bool)] * 2)
+    with pytest.raises(ValueError, match="times"):
+        network.upsample(latent, 2)
+    blind = ScVaeDecoder(replace(DECODER, predicts_masks=False))
+    with pytest.raises(ValueError, match="predicts no masks"):
+        blind(latent)
+
+
+def test_masks_of_unmatched_voxels() -> None:
+    """Latent voxels without children get none; fine voxels outside the latent are left out."""
+    fine = CoordinateSet(torch.tensor([[0, 2, 2, 2], [0, 2, 3, 2], [0, 9, 9, 9]], dtype=torch.int32), 1)
+    latent = SparseTensor(torch.tensor([[0, 0, 0, 0], [0, 1, 1, 1]], dtype=torch.int32), torch.ones(2, 1))
+    (mask,) = subdivision_masks(latent, fine, 1)
+    assert mask.nonzero().tolist() == [[1, 0], [1, 2]]
+    assert rows_in(latent.coords, fine.coords).tolist() == [-1, -1]
+
+
+def test_channels_to_geometry() -> None:
+    grid = dual_grid_channels(torch.tensor([[0.0, 99.0, -99.0, 1.0, -1.0, 0.0, 0.0]]), 0.5)
+    assert torch.allclose(grid.dual_vertices, torch.tensor([[0.5, 1.5, -0.5]]))
+    assert torch.allclose(grid.splitting_weights, torch.tensor([2.0]).log())
+    attributes = torch.rand(5, 6)
+    assert torch.allclose(material_attributes(material_features(attributes)), attributes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"channels": (16, 8, 4)},
+        {"blocks": (1,)},
+        {"resample": ()},
+        {"channels": (20, 8)},
+        {"channels": (800, 8)},
+    ],
+)
+def test_levels_that_do_not_belong_together(changes: dict[str, tuple[int, ...]]) -> None:
+    with pytest.raises(ValueError, match=r"network|join"):
+        replace(DECODER, **changes)  # type: ignore[arg-type]
+
+
+# -- the published description ---------------------------------------------------------------------
+
+ARGS = describe(EncoderConfig())["args"]
+FLOW_ARGS = describe(FLOW)["args"]
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "message"),
+    [
+        ("os.system", {}, "unknown network class"),
+        ("FlexiDualGridVaeEncoder", {}, "missing"),
+        ("FlexiDualGridVaeEncoder", ARGS | {"colour": 1}, "unknown arguments.*colour"),
+        ("FlexiDualGridVaeEncoder", ARGS | {"latent_channels": "32"}, "latent_channels"),
+        ("FlexiDualGridVaeEncoder", ARGS | {"latent_channels": 10**12}, "latent_channels"),
+        ("FlexiDualGridVaeEncoder", ARGS | {"num_blocks": [0, 4, 8, 16, 10**9]}, "num_blocks"),
+        ("FlexiDualGridVaeEncoder", ARGS | {"num_blocks": [0, 4]}, "do not make a network"),
+        ("FlexiDualGridVaeEncoder", ARGS | {"block_type": ["Evil"] * 5}, "block_type"),
+        ("FlexiDualGridVaeEncoder", ARGS | {"use_fp16": "yes"}, "use_fp16"),
+        ("SparseStructureFlowModel", FLOW_ARGS | {"pe_mode": "ape"}, "pe_mode"),
+        ("SparseStructureFlowModel", FLOW_ARGS | {"num_heads": 5}, "heads"),
+        ("SparseStructureFlowModel", FLOW_ARGS | {"dtype": "float8"}, "dtype"),
+        ("SparseStructureFlowModel", FLOW_ARGS | {"mlp_ratio": float("nan")}, "mlp_ratio"),
+    ],
+)
+def test_bad_descriptions(name: str, args: dict[str, object], message: str) -> None:
+    with pytest.raises(ModelFileError, match=message) as raised:
+        parse(name, args)
+    assert "\n" not in str(raised.value)
