@@ -50,7 +50,8 @@ class Accessor:
     ) -> NDArray[np.floating]:
         """The elements (of some rows) as numbers, shape (rows, components)."""
         raw = self.data if rows is None else self.data[rows]
-        values = raw.astype(dtype)
+        with np.errstate(invalid="ignore"):  # signalling NaNs
+            values = raw.astype(dtype)
         if raw.dtype.kind in "iu" and (self.normalized or always_normalized):
             values /= np.iinfo(raw.dtype).max
             if raw.dtype.kind == "i":

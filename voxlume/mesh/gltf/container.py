@@ -15,13 +15,15 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from voxlume.errors import AssetError
 from voxlume.mesh.gltf.budget import Budget
-from voxlume.mesh.gltf.values import Record
+from voxlume.mesh.gltf.values import Record, one_line
 
 GLB_MAGIC = b"glTF"
 _JSON_CHUNK = 0x4E4F534A
 _BIN_CHUNK = 0x004E4942
 MAX_RESOURCE_BYTES = 2**32
 MAX_WARNINGS = 40
+MAX_LINE = 300
+"""Characters of an error or a warning: names in a file may be of any length."""
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.\-]*:")
 
 
@@ -55,7 +57,7 @@ class GltfFile:
 
     def warn(self, line: str) -> None:
         """Note something that was dropped or replaced; the same line is kept once."""
-        self._warnings[line] = None
+        self._warnings[one_line(line, MAX_LINE)] = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -181,7 +183,7 @@ def read_file(path: Path, max_bytes: int, where: str = "") -> bytes:
     ------
     AssetError : missing, not a regular file, or unreadable.
     """
-    subject = f"{where}: {path.name}" if where else path.name
+    subject = f"{where}: {one_line(path.name, 60)}" if where else path.name
     try:
         if not path.exists():
             raise AssetError(f"{subject} does not exist")
@@ -225,4 +227,4 @@ def _decode_data_uri(uri: str, where: str) -> bytes:
 
 
 def _short(uri: str) -> str:
-    return repr(uri if len(uri) <= 60 else uri[:57] + "...")
+    return one_line(repr(uri[:60]), 60)

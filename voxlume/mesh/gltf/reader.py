@@ -13,12 +13,12 @@ from voxlume.asset import Asset, Material, Mesh
 from voxlume.errors import AssetError
 from voxlume.mesh.gltf.accessors import Accessors
 from voxlume.mesh.gltf.budget import PRIMITIVE_BYTES
-from voxlume.mesh.gltf.container import GltfFile
+from voxlume.mesh.gltf.container import MAX_LINE, GltfFile
 from voxlume.mesh.gltf.materials import Materials
 from voxlume.mesh.gltf.primitives import read_primitive
 from voxlume.mesh.gltf.scene import Scene
 from voxlume.mesh.gltf.surface import Surface, place, pose
-from voxlume.mesh.gltf.values import Record
+from voxlume.mesh.gltf.values import Record, one_line
 from voxlume.mesh.soundness import drop_broken_vertices, require_area, with_sound_normals
 
 READ_EXTENSIONS = frozenset(
@@ -86,7 +86,7 @@ def read_gltf(path: str | Path) -> Asset:
     try:
         return _read(path)
     except AssetError as error:
-        raise AssetError(f"{path.name}: {error}") from error
+        raise AssetError(f"{path.name}: {one_line(str(error), MAX_LINE)}") from error
 
 
 def _read(path: Path) -> Asset:
@@ -122,7 +122,7 @@ def _check_extensions(file: GltfFile) -> None:
     required = file.root.texts("extensionsRequired")
     unknown = sorted(set(required) - READ_EXTENSIONS - IGNORED_EXTENSIONS)
     if unknown:
-        names = ", ".join(name[:60] for name in unknown[:5])
+        names = ", ".join(one_line(name, 60) for name in unknown[:4])
         raise AssetError(f"the file requires {names}, which is not supported; export it without")
     ignored = sorted(set(required) & IGNORED_EXTENSIONS)
     if ignored:

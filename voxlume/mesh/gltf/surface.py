@@ -39,6 +39,8 @@ class Surface:
         return per_vertex * len(self.positions) + 12 * len(self.faces)
 
 
+# Extreme transforms may overflow: the reader drops what is not finite afterwards.
+@np.errstate(over="ignore", invalid="ignore")
 def place(surface: Surface, matrices: NDArray[np.float64], material: int, name: str) -> Mesh:
     """Copies of the surface under k affine transforms (k, 4, 4), as one mesh.
 
@@ -47,15 +49,13 @@ def place(surface: Surface, matrices: NDArray[np.float64], material: int, name: 
     """
     copies = len(matrices)
     linear, shift = matrices[:, :3, :3], matrices[:, :3, 3]
-    with np.errstate(over="ignore", invalid="ignore"):
-        vertices = surface.positions @ linear.transpose(0, 2, 1) + shift[:, None]
+    vertices = surface.positions @ linear.transpose(0, 2, 1) + shift[:, None]
     signs = determinant_signs(linear)
     faces = np.where((signs < 0)[:, None, None], surface.faces[:, [0, 2, 1]], surface.faces)
     faces += (np.arange(copies, dtype=np.int32) * len(surface.positions))[:, None, None]
     normals = None
     if surface.normals is not None:
-        with np.errstate(over="ignore", invalid="ignore"):
-            normals = unit(surface.normals @ normal_matrices(linear, signs).transpose(0, 2, 1)).reshape(-1, 3)
+        normals = unit(surface.normals @ normal_matrices(linear, signs).transpose(0, 2, 1)).reshape(-1, 3)
     tiled = _per_vertex(surface, lambda a: a if copies == 1 else np.tile(a, (copies,) + (1,) * (a.ndim - 1)))
     return Mesh(
         vertices=vertices.reshape(-1, 3),
@@ -69,20 +69,20 @@ def place(surface: Surface, matrices: NDArray[np.float64], material: int, name: 
     )
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def pose(surface: Surface, joint_matrices: NDArray[np.float64], material: int, name: str) -> Mesh:
     """The surface under its skin: vertices move by the weighted mean of joint matrices (j, 4, 4)."""
     assert surface.joints is not None
     assert surface.weights is not None
-    with np.errstate(over="ignore", invalid="ignore"):
-        blended = np.zeros((len(surface.positions), 3, 4))
-        for joint, weight in zip(surface.joints.T, surface.weights.T, strict=True):
-            blended += weight[:, None, None] * joint_matrices[joint, :3]
-        linear = blended[:, :, :3]
-        vertices = np.einsum("nij,nj->ni", linear, surface.positions) + blended[:, :, 3]
-        signs = determinant_signs(linear)
-        normals = None
-        if surface.normals is not None:
-            normals = unit(np.einsum("nij,nj->ni", normal_matrices(linear, signs), surface.normals))
+    blended = np.zeros((len(surface.positions), 3, 4))
+    for joint, weight in zip(surface.joints.T, surface.weights.T, strict=True):
+        blended += weight[:, None, None] * joint_matrices[joint, :3]
+    linear = blended[:, :, :3]
+    vertices = np.einsum("nij,nj->ni", linear, surface.positions) + blended[:, :, 3]
+    signs = determinant_signs(linear)
+    normals = None
+    if surface.normals is not None:
+        normals = unit(np.einsum("nij,nj->ni", normal_matrices(linear, signs), surface.normals))
     mirrored = signs[surface.faces].sum(axis=1) < 0
     faces = np.where(mirrored[:, None], surface.faces[:, [0, 2, 1]], surface.faces)
     return Mesh(

@@ -55,7 +55,7 @@ class Record:
         if value is None:
             self.fail(key, "must be an integer")
         if not low <= value <= high:
-            self.fail(key, f"is {value}, outside {low} .. {high}")
+            self.fail(key, f"is {_shown(value)}, outside {low} .. {high}")
         return value
 
     def reference(self, key: str, target: Sequence[Any]) -> int | None:
@@ -64,7 +64,7 @@ class Record:
             return None
         value = self.integer(key)
         if value >= len(target):
-            self.fail(key, f"is {value}, but there are only {len(target)}")
+            self.fail(key, f"is {_shown(value)}, but there are only {len(target)}")
         return value
 
     def references(self, key: str, target: Sequence[Any]) -> list[int]:
@@ -172,6 +172,10 @@ def _as_number(value: Any) -> float | None:
 
 
 def _shown(value: Any) -> str:
-    """A value short enough for an error line."""
-    text = repr(value) if isinstance(value, (int, float, str)) else type(value).__name__
-    return text if len(text) <= 40 else text[:37] + "..."
+    return one_line(repr(value) if isinstance(value, (int, float, str)) else type(value).__name__, 40)
+
+
+def one_line(text: str, length: int) -> str:
+    """The text without line breaks and control characters, cut to a length."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in text[: 2 * length]).split())
+    return text if len(text) <= length else text[: length - 3] + "..."
