@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import get_num_threads, njit, prange
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 AXIS_BITS = 21
 MAX_RESOLUTION = 1 << 20
@@ -56,6 +57,7 @@ class VoxelIndex:
         self.coords = np.ascontiguousarray(coords, np.int32)
         self.keys = pack_keys(self.coords)
         self.order: NDArray[np.int64] | None = None
+        self._tree: cKDTree | None = None
         if not _is_ascending(self.keys):
             self.order = np.argsort(self.keys)
             self.keys = self.keys[self.order]
@@ -73,6 +75,12 @@ class VoxelIndex:
         """Voxel number of each coordinate (k, 3), or -1; coordinates outside the grid are not found."""
         positions = _find(self.keys, self.slabs, self.first_x, np.ascontiguousarray(coords, np.int64))
         return positions if self.order is None else np.where(positions >= 0, self.order[positions], -1)
+
+    def tree(self) -> cKDTree:
+        """KD-tree over the coordinates, built at the first call and kept."""
+        if self._tree is None:
+            self._tree = cKDTree(self.coords, balanced_tree=False, compact_nodes=False)
+        return self._tree
 
 
 def forward_neighbors(keys: NDArray[np.int64]) -> NDArray[np.int32]:
