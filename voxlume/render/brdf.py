@@ -12,8 +12,10 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
+
+from voxlume.jit import inner_kernel, parallel_kernel
 
 DIELECTRIC_F0 = 0.04
 """Reflectance of glTF's non-metals at normal incidence."""
@@ -21,7 +23,7 @@ DIELECTRIC_F0 = 0.04
 _TABLE_SIZE = 48
 
 
-@njit(cache=True)
+@inner_kernel
 def radical_inverse(i: int) -> float:
     """Van der Corput sequence in base 2, the second Hammersley coordinate."""
     bits, value = 0.5, 0.0
@@ -33,7 +35,7 @@ def radical_inverse(i: int) -> float:
     return value
 
 
-@njit(cache=True)
+@inner_kernel
 def ggx_half_vector(u: float, v: float, alpha: float) -> tuple[float, float, float]:
     """A microfacet normal about +z drawn from the GGX distribution with u, v in [0, 1)."""
     cos2 = (1.0 - u) / (1.0 + (alpha * alpha - 1.0) * u)
@@ -42,7 +44,7 @@ def ggx_half_vector(u: float, v: float, alpha: float) -> tuple[float, float, flo
     return sin * math.cos(phi), sin * math.sin(phi), math.sqrt(cos2)
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def _integrate(size: int, samples: int, out: NDArray[np.float32]) -> None:
     for r in prange(size):
         roughness = max(r / (size - 1), 0.02)
@@ -77,7 +79,7 @@ def reflectance_table() -> NDArray[np.float32]:
     return table
 
 
-@njit(cache=True)
+@inner_kernel
 def look_up_reflectance(table: NDArray[np.float32], roughness: float, nv: float) -> tuple[float, float]:
     """Bilinear value of :func:`reflectance_table`."""
     n = table.shape[0] - 1
@@ -90,7 +92,7 @@ def look_up_reflectance(table: NDArray[np.float32], roughness: float, nv: float)
     return scale + w11 * table[i + 1, j + 1, 0], bias + w11 * table[i + 1, j + 1, 1]
 
 
-@njit(cache=True)
+@inner_kernel
 def image_based_weights(
     base: float, metallic: float, scale: float, bias: float
 ) -> tuple[float, float, float]:

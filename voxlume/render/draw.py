@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from voxlume.jit import kernel, parallel_kernel
 from voxlume.render.brdf import reflectance_table
 from voxlume.render.camera import Camera
 from voxlume.render.environment import Environment, studio
@@ -17,10 +18,11 @@ from voxlume.render.raster import Fragments, rasterize
 from voxlume.render.scene import Scene
 from voxlume.render.shade import CHANNELS, LightArrays, shade_points
 from voxlume.render.shadow import ShadowMap, lit_share, shadow_map
-from voxlume.render.tonemap import neutral
+from voxlume.render.tonemap import compress_highlights
 
 _MOST_LAYERS = 32
-_OPAQUE_ENOUGH = 0.01
+_OPAQUE_ENOUGH = 0.01  # less light than this from behind is not worth another layer
+_FRAME_CHANNELS = 17
 _OCCLUSION_REACH = 0.16  # in scene radii
 
 
@@ -103,8 +105,7 @@ class _Canvas:
         self.clip = camera.clip_positions(scene.sampler.vertices, width / height)
         self.color = np.zeros((height * width, 3), np.float32)
         self.passed = np.ones((height * width, 3), np.float32)
-        self.maps = np.zeros((height * width, CHANNELS - 6), np.float32)
-        self.maps[:, 9] = np.inf
+        self.maps = np.empty((height * width, CHANNELS - 6), np.float32)  # read only where covered
         self.covered = np.zeros(height * width, np.float32)
 
     def draw(self) -> None:
@@ -114,22 +115,25 @@ class _Canvas:
         solid_faces = faces[scene.solid] if len(scene.see_through) else faces
         solid = self._rasterize(solid_faces)
         if len(scene.see_through):
-            before = solid.depth.copy()
-            layer: Fragments | None = None
-            for _ in range(_MOST_LAYERS):
-                layer = self._rasterize(faces[scene.see_through], beyond=layer, before=before)
-                pixel = np.flatnonzero(layer.face_index.reshape(-1) >= 0)
-                if not len(pixel):
-                    break
-                face = scene.see_through[layer.face_index.reshape(-1)[pixel]]
-                self._lay(pixel, face, layer, shadows, np.zeros(0, np.float32))
-                before[(self.passed.max(axis=1) < _OPAQUE_ENOUGH).reshape(before.shape)] = -np.inf
-        pixel = np.flatnonzero(
-            (solid.face_index.reshape(-1) >= 0) & (self.passed.max(axis=1) >= _OPAQUE_ENOUGH)
-        )
+            self._lay_see_through(faces[scene.see_through], solid.depth.copy(), shadows)
+        pixel = _seen_pixels(solid.face_index, self.passed)
         local = solid.face_index.reshape(-1)[pixel]
         face = scene.solid[local] if len(scene.see_through) else local
         self._lay(pixel, face, solid, shadows, self._occlusion(solid, pixel, face))
+
+    def _lay_see_through(
+        self, faces: NDArray[np.int32], before: NDArray[np.float32], shadows: ShadowMap | None
+    ) -> None:
+        """Peel the surfaces that may let light pass, front to back, until no pixel needs another."""
+        layer: Fragments | None = None
+        for _ in range(_MOST_LAYERS):
+            layer = self._rasterize(faces, beyond=layer, before=before)
+            pixel = _seen_pixels(layer.face_index, self.passed)
+            if not len(pixel):
+                break
+            face = self.scene.see_through[layer.face_index.reshape(-1)[pixel]]
+            self._lay(pixel, face, layer, shadows, np.zeros(0, np.float32))
+            _close_pixels(pixel, self.passed, before.reshape(-1))
 
     def _rasterize(
         self,
@@ -151,17 +155,12 @@ class _Canvas:
     def _occlusion(
         self, solid: Fragments, pixel: NDArray[np.int64], face: NDArray[np.int32]
     ) -> NDArray[np.float32]:
-        normal = np.zeros((self.height * self.width, 3), np.float32)
-        view_normal = self.scene.shading.face_normal[face] @ self.camera.axes.T.astype(np.float32)
-        row, column = np.divmod(pixel, self.width)
-        x = (2 * (column + 0.5) / self.width - 1) * self.slope * self.width / self.height
-        y = (1 - 2 * (row + 0.5) / self.height) * self.slope
-        away = view_normal[:, 0] * x + view_normal[:, 1] * y + view_normal[:, 2] > 0
-        view_normal[away] *= -1
-        normal[pixel] = view_normal
         share = ambient_occlusion(
             solid.depth,
-            normal.reshape(self.height, self.width, 3),
+            pixel,
+            self.scene.shading.face_normal,
+            face,
+            self.camera.axes,
             self.slope * self.width / self.height,
             self.slope,
             _OCCLUSION_REACH * self.scene.radius,
@@ -216,36 +215,44 @@ class _Canvas:
 
     def frame(self, supersampling: int) -> Frame:
         """Tone-map the samples and average them to pixels."""
-        height, width, k = self.height // supersampling, self.width // supersampling, supersampling
-        _tone_map(self.color)
-
-        def shrink(
-            samples: NDArray[np.float32], weight: NDArray[np.float32] | None = None
-        ) -> NDArray[np.float32]:
-            blocks = samples.reshape(height, k, width, k, -1)
-            if weight is None:
-                return blocks.mean(axis=(1, 3))
-            w = weight.reshape(height, k, width, k, 1)
-            return (blocks * w).sum(axis=(1, 3)) / np.maximum(w.sum(axis=(1, 3)), 1e-6)
-
-        maps = shrink(self.maps[:, :9], self.covered)
-        depth = self.maps[:, 9].reshape(height, k, width, k).min(axis=(1, 3))
-        normal = maps[..., 6:9]
-        length = np.linalg.norm(normal, axis=-1, keepdims=True)
+        height, width = self.height // supersampling, self.width // supersampling
+        out = np.empty((height, width, _FRAME_CHANNELS), np.float32)
+        _resolve(self.color, self.passed, self.maps, self.covered, supersampling, self.width, out)
         return Frame(
-            color=shrink(self.color),
-            passed=shrink(self.passed),
-            base_color=maps[..., :3],
-            metallic=maps[..., 3],
-            roughness=maps[..., 4],
-            alpha=maps[..., 5],
-            normal=normal / np.maximum(length, 1e-6),
-            depth=depth,
-            covered=shrink(self.covered)[..., 0],
+            color=out[..., 0:3],
+            passed=out[..., 3:6],
+            base_color=out[..., 6:9],
+            metallic=out[..., 9],
+            roughness=out[..., 10],
+            alpha=out[..., 11],
+            normal=out[..., 12:15],
+            depth=out[..., 15],
+            covered=out[..., 16],
         )
 
 
-@njit(cache=True, parallel=True)
+@kernel
+def _seen_pixels(face_index: NDArray[np.int32], passed: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Flat indices of the pixels that have a face which can still be seen."""
+    faces = face_index.reshape(-1)
+    found = np.empty(len(faces), np.int64)
+    count = 0
+    for p in range(len(faces)):
+        if faces[p] >= 0 and max(passed[p, 0], passed[p, 1], passed[p, 2]) >= _OPAQUE_ENOUGH:
+            found[count] = p
+            count += 1
+    return found[:count].copy()
+
+
+@kernel
+def _close_pixels(pixel: NDArray[np.int64], passed: NDArray[np.float32], before: NDArray[np.float32]) -> None:
+    """Let no further layer be drawn where nothing would shine through."""
+    for p in pixel:
+        if max(passed[p, 0], passed[p, 1], passed[p, 2]) < _OPAQUE_ENOUGH:
+            before[p] = -np.inf
+
+
+@parallel_kernel
 def _lay_under(
     pixel: NDArray[np.int64],
     shaded: NDArray[np.float32],
@@ -267,9 +274,44 @@ def _lay_under(
                 maps[p, c] = shaded[n, 6 + c]
 
 
-@njit(cache=True, parallel=True)
-def _tone_map(color: NDArray[np.float32]) -> None:
-    for p in prange(len(color)):
-        color[p, 0], color[p, 1], color[p, 2] = neutral(
-            max(color[p, 0], 0.0), max(color[p, 1], 0.0), max(color[p, 2], 0.0)
-        )
+@parallel_kernel
+def _resolve(
+    color: NDArray[np.float32],
+    passed: NDArray[np.float32],
+    maps: NDArray[np.float32],
+    covered: NDArray[np.float32],
+    k: int,
+    sample_width: int,
+    out: NDArray[np.float32],
+) -> None:
+    """Average k x k samples to a pixel, colour after tone mapping, maps over the covered samples."""
+    height, width, _ = out.shape
+    for r in prange(height):
+        for c in range(width):
+            total = np.zeros(_FRAME_CHANNELS)
+            total[15] = np.inf
+            for i in range(k):
+                for j in range(k):
+                    p = (r * k + i) * sample_width + c * k + j
+                    red, green, blue = compress_highlights(
+                        max(color[p, 0], 0.0), max(color[p, 1], 0.0), max(color[p, 2], 0.0)
+                    )
+                    total[0] += red
+                    total[1] += green
+                    total[2] += blue
+                    for m in range(3):
+                        total[3 + m] += passed[p, m]
+                    if covered[p] > 0:
+                        for m in range(9):
+                            total[6 + m] += maps[p, m]
+                        total[15] = min(total[15], maps[p, 9])
+                        total[16] += 1
+            for m in range(6):
+                out[r, c, m] = total[m] / (k * k)
+            for m in range(6, 12):
+                out[r, c, m] = total[m] / max(total[16], 1.0)
+            length = math.sqrt(total[12] ** 2 + total[13] ** 2 + total[14] ** 2)
+            for m in range(12, 15):
+                out[r, c, m] = total[m] / max(length, 1e-6)
+            out[r, c, 15] = total[15]
+            out[r, c, 16] = total[16] / (k * k)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from voxlume.jit import inner_kernel, parallel_kernel
 from voxlume.render.brdf import ggx_half_vector, radical_inverse
 
 _ROUGHNESS_LEVELS = 8
@@ -81,16 +82,16 @@ def studio() -> Environment:
     """
     d = directions(128)
     y = d[..., 1]
-    room = np.where(y > 0, 0.30 + 0.35 * y, 0.30 + 0.16 * y)[..., None] * np.array([1.0, 1.0, 1.0])
+    room = np.where(y > 0, 0.44 + 0.10 * y, 0.44 + 0.16 * y)[..., None]
     light = (
         room
-        + _softbox(d, (-0.75, 0.85, 0.70), 0.55, 0.42, 5.2) * np.array([1.0, 0.985, 0.96])
-        + _softbox(d, (1.0, 0.22, 0.45), 0.26, 0.75, 2.2) * np.array([0.96, 0.98, 1.0])
-        + _softbox(d, (0.35, 0.55, -1.0), 0.75, 0.20, 4.0)
-        + _softbox(d, (-1.0, 0.1, -0.5), 0.16, 0.60, 1.8)
+        + _softbox(d, (-0.75, 0.85, 0.70), 0.50, 0.38, 3.4) * np.array([1.0, 0.985, 0.96])
+        + _softbox(d, (1.0, 0.25, 0.55), 0.26, 0.80, 2.0) * np.array([0.96, 0.98, 1.0])
+        + _softbox(d, (0.35, 0.55, -1.0), 0.75, 0.18, 3.0)
+        + _softbox(d, (-1.0, 0.1, -0.3), 0.16, 0.70, 1.8)
     )
     return Environment.from_radiance(
-        light.astype(np.float32), key_direction=(-0.62, 0.95, 0.70), key_radiance=(0.42, 0.41, 0.395)
+        light.astype(np.float32), key_direction=(-0.62, 0.95, 0.70), key_radiance=(0.28, 0.27, 0.26)
     )
 
 
@@ -154,7 +155,7 @@ def _irradiance(picture: NDArray[np.float32]) -> NDArray[np.float32]:
     return (np.einsum("hwk,hwc,h->kc", basis, picture, solid_angle) * band[:, None]).astype(np.float32)
 
 
-@njit(cache=True)
+@inner_kernel
 def look_up_irradiance(sh: NDArray[np.float32], x: float, y: float, z: float, c: int) -> float:
     """Irradiance / pi of channel c for the unit normal (x, y, z)."""
     value = (
@@ -167,20 +168,23 @@ def look_up_irradiance(sh: NDArray[np.float32], x: float, y: float, z: float, c:
     return max(value, 0.0)
 
 
-@njit(cache=True)
+@inner_kernel
+def _place(x: float, y: float, z: float) -> tuple[float, float]:
+    """Column and row, each in [0, 1], at which an equirectangular picture shows direction (x, y, z)."""
+    azimuth = math.atan2(z, -x) * (0.5 / math.pi)
+    return azimuth + 1.0 if azimuth < 0 else azimuth, math.acos(min(max(y, -1.0), 1.0)) / math.pi
+
+
+@inner_kernel
 def _fetch(
-    data: NDArray[np.float32], start: int, height: int, width: int, x: float, y: float, z: float
+    data: NDArray[np.float32], start: int, height: int, width: int, s: float, t: float
 ) -> tuple[float, float, float]:
-    """Bilinear value of an equirectangular picture in the unit direction (x, y, z)."""
-    azimuth = math.atan2(z, -x)
-    if azimuth < 0:
-        azimuth += 2 * math.pi
-    s = azimuth / (2 * math.pi) * width - 0.5
-    t = math.acos(min(max(y, -1.0), 1.0)) / math.pi * height - 0.5
+    """Bilinear value of an equirectangular picture at column s and row t in [0, 1]."""
+    s, t = s * width - 0.5, t * height - 0.5
     i, j = math.floor(t), math.floor(s)
     ft, fs = t - i, s - j
-    i0, i1 = min(max(i, 0), height - 1), min(max(i + 1, 0), height - 1)
-    j0, j1 = j % width, (j + 1) % width
+    i0, i1 = max(i, 0), min(i + 1, height - 1)
+    j0, j1 = j if j >= 0 else width - 1, j + 1 if j + 1 < width else 0
     a, b = start + (i0 * width + j0) * 3, start + (i0 * width + j1) * 3
     c, d = start + (i1 * width + j0) * 3, start + (i1 * width + j1) * 3
     wa, wb, wc, wd = (1 - ft) * (1 - fs), (1 - ft) * fs, ft * (1 - fs), ft * fs
@@ -191,7 +195,7 @@ def _fetch(
     )
 
 
-@njit(cache=True)
+@inner_kernel
 def look_up_radiance(
     levels: NDArray[np.float32],
     level_size: NDArray[np.int64],
@@ -205,15 +209,14 @@ def look_up_radiance(
     level = min(max(roughness, 0.0), 1.0) * top
     i = min(int(level), top - 1)
     f = level - i
-    r0, g0, b0 = _fetch(levels, level_size[i, 0], level_size[i, 1], level_size[i, 2], x, y, z)
-    if f < 1e-6:
-        return r0, g0, b0
+    s, t = _place(x, y, z)
+    r0, g0, b0 = _fetch(levels, level_size[i, 0], level_size[i, 1], level_size[i, 2], s, t)
     i += 1
-    r1, g1, b1 = _fetch(levels, level_size[i, 0], level_size[i, 1], level_size[i, 2], x, y, z)
+    r1, g1, b1 = _fetch(levels, level_size[i, 0], level_size[i, 1], level_size[i, 2], s, t)
     return r0 + f * (r1 - r0), g0 + f * (g1 - g0), b0 + f * (b1 - b0)
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def _filter(source: NDArray[np.float32], alpha: float, samples: int, out: NDArray[np.float32]) -> None:
     """Average the source over the GGX lobe about every direction, seen along the normal."""
     height, width, _ = out.shape
@@ -245,6 +248,7 @@ def _filter(source: NDArray[np.float32], alpha: float, samples: int, out: NDArra
                 dx = lx * tx + ly * bx + lz * nx
                 dy = lx * ty + ly * by + lz * ny
                 dz = lx * tz + ly * bz + lz * nz
-                cr, cg, cb = _fetch(flat, 0, source.shape[0], source.shape[1], dx, dy, dz)
+                s, t = _place(dx, dy, dz)
+                cr, cg, cb = _fetch(flat, 0, source.shape[0], source.shape[1], s, t)
                 red, green, blue, total = red + lz * cr, green + lz * cg, blue + lz * cb, total + lz
             out[r, c, 0], out[r, c, 1], out[r, c, 2] = red / total, green / total, blue / total

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from voxlume.jit import inner_kernel, kernel, parallel_kernel
 from voxlume.mesh.weld import weld_by_position
 
 CREASE_ANGLE = math.radians(40)
@@ -21,7 +22,7 @@ CREASE_ANGLE = math.radians(40)
 _MOST_CORNERS = 256  # looked at per vertex: the hub of a huge fan must not stop the picture
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def face_normals(vertices: NDArray[np.float64], faces: NDArray[np.int32]) -> NDArray[np.float32]:
     """Unit normals float32 (m, 3) by the right-hand rule; zero for faces without area."""
     out = np.zeros((len(faces), 3), np.float32)
@@ -40,7 +41,7 @@ def face_normals(vertices: NDArray[np.float64], faces: NDArray[np.int32]) -> NDA
     return out
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def _corner_angles(vertices: NDArray[np.float64], faces: NDArray[np.int32]) -> NDArray[np.float32]:
     out = np.zeros((len(faces), 3), np.float32)
     for f in prange(len(faces)):
@@ -56,7 +57,7 @@ def _corner_angles(vertices: NDArray[np.float64], faces: NDArray[np.int32]) -> N
     return out
 
 
-@njit(cache=True)
+@kernel
 def _corners_at(
     faces: NDArray[np.int32], same: NDArray[np.int32]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -92,7 +93,7 @@ class CreaseNormals:
         self.angle = _corner_angles(vertices, faces)
 
 
-@njit(cache=True)
+@inner_kernel
 def corner_normal(
     face: int,
     vertex: int,

@@ -16,10 +16,12 @@ from voxlume.render.camera import FIXED_VIEWS, Camera, View, orbit
 from voxlume.render.draw import Frame, draw
 from voxlume.render.scene import Scene
 from voxlume.render.shadow import _FLOOR_SPREAD, floor_darkness, floor_shadow
+from voxlume.render.source import load_surface
 from voxlume.render.tonemap import encode
 from voxlume.texture import srgb_to_linear
 
 _PAPER = 0.955  # sRGB value of the background
+_MAP_PAPER = np.array([0.74, 0.79, 0.87])  # not grey, so that every value of a map stands out
 _INK = (70, 72, 76)
 _MAPS = ("base color", "normal", "metallic", "roughness", "alpha")
 
@@ -62,7 +64,7 @@ def contact_sheet(asset: Asset, size: int = 512) -> NDArray[np.uint8]:
     scene = Scene(asset)
     floor = floor_shadow(scene)
     small = 4 * size // 5
-    sheet = Image.new("RGB", (4 * size, size + small), (_paper_byte(),) * 3)
+    sheet = Image.new("RGB", (4 * size, size + small), _sheet_color())
     for i, view in enumerate(FIXED_VIEWS):
         camera = orbit(scene.center, scene.radius, view)
         frame = draw(scene, camera, size, size)
@@ -71,7 +73,7 @@ def contact_sheet(asset: Asset, size: int = 512) -> NDArray[np.uint8]:
         _paste(sheet, on_paper(frame, scene, camera, floor), (i * size, 0), view.name)
     tiles = material_tiles(*first)
     for i, name in enumerate(_MAPS):
-        tile = np.asarray(Image.fromarray(tiles[name]).resize((small, small), Image.Resampling.BOX))
+        tile = np.asarray(Image.fromarray(tiles[name]).resize((small, small), Image.Resampling.LANCZOS))
         _paste(sheet, tile, (i * small, size), name)
     return np.asarray(sheet)
 
@@ -83,7 +85,7 @@ def side_by_side(a: Asset, b: Asset, labels: tuple[str, str], size: int = 512) -
     -------
     uint8 (2 size, 4 size, 3), labelled.
     """
-    sheet = Image.new("RGB", (4 * size, 2 * size), (_paper_byte(),) * 3)
+    sheet = Image.new("RGB", (4 * size, 2 * size), _sheet_color())
     for row, (asset, label) in enumerate(zip((a, b), labels, strict=True)):
         scene = Scene(asset)
         floor = floor_shadow(scene)
@@ -97,6 +99,18 @@ def side_by_side(a: Asset, b: Asset, labels: tuple[str, str], size: int = 512) -
                 sheet, on_paper(frame, scene, camera, floor), (i * size, row * size), f"{label}: {view.name}"
             )
     return np.asarray(sheet)
+
+
+def render_file(path: str | Path, out: str | Path, size: int = 512) -> None:
+    """Write the contact sheet of any mesh file, ``.vxz`` or ``.npz`` as a PNG.
+
+    Raises
+    ------
+    AssetError, VoxelFileError : the file cannot be read or holds nothing to draw.
+    VoxlumeError : the picture cannot be written.
+    """
+    asset, _ = load_surface(path)
+    save_png(contact_sheet(asset, size), out)
 
 
 def on_paper(frame: Frame, scene: Scene, camera: Camera, floor: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -138,7 +152,7 @@ def material_tiles(frame: Frame, camera: Camera) -> dict[str, NDArray[np.uint8]]
     }
     cover = frame.covered[..., None]
     return {
-        name: ((np.clip(values, 0, 1) * cover + _PAPER * (1 - cover)) * np.ones(3) * 255 + 0.5).astype(
+        name: ((np.clip(values, 0, 1) * cover + _MAP_PAPER * (1 - cover)) * np.ones(3) * 255 + 0.5).astype(
             np.uint8
         )
         for name, values in channels.items()
@@ -156,8 +170,9 @@ def save_png(picture: NDArray[np.uint8], path: str | Path) -> None:
         Image.fromarray(picture).save(file, "PNG")
 
 
-def _paper_byte() -> int:
-    return int(_PAPER * 255 + 0.5)
+def _sheet_color() -> tuple[int, int, int]:
+    level = int(_PAPER * 255 + 0.5)
+    return level, level, level
 
 
 def _paste(sheet: Image.Image, tile: NDArray[np.uint8], corner: tuple[int, int], label: str) -> None:

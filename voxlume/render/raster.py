@@ -20,8 +20,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
+
+from voxlume.jit import inner_kernel, kernel, parallel_kernel
 
 SUBPIXEL = 4096
 """Steps per pixel to which screen positions are snapped."""
@@ -132,7 +134,7 @@ def _scattered(count: int) -> NDArray[np.int64]:
     return np.argsort((np.arange(count) * 0.6180339887498949) % 1.0, kind="stable")
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def _to_screen(clip: NDArray[np.float64], height: int, width: int, near: float) -> NDArray[np.int32]:
     """Snapped pixel positions int32 (n, 2) as (column, row), or _NEEDS_CLIP."""
     n = len(clip)
@@ -150,7 +152,7 @@ def _to_screen(clip: NDArray[np.float64], height: int, width: int, near: float) 
     return out
 
 
-@njit(cache=True)
+@kernel
 def _plane_distance(p: NDArray[np.float64], plane: int, guard_x: float, guard_y: float, near: float) -> float:
     """How far a clip position is inside of the near plane (0) or a side of the guard band (1 to 4)."""
     if plane == 0:
@@ -164,7 +166,7 @@ def _plane_distance(p: NDArray[np.float64], plane: int, guard_x: float, guard_y:
     return guard_y * p[3] + p[1]
 
 
-@njit(cache=True)
+@kernel
 def _clip_polygon(
     polygon: NDArray[np.float64],
     count: int,
@@ -197,7 +199,7 @@ def _clip_polygon(
     return count
 
 
-@njit(cache=True)
+@kernel
 def _clip_faces(
     clip: NDArray[np.float64],
     screen: NDArray[np.int32],
@@ -246,19 +248,15 @@ def _clip_faces(
     return positions[:num_positions], triangles[:num_triangles], source[:num_triangles]
 
 
-@njit(cache=True)
+@inner_kernel
 def _pixel_box(
     screen: NDArray[np.int32], i: int, j: int, k: int, height: int, width: int
 ) -> tuple[int, int, int, int]:
     """Rows and columns [r0, r1), [c0, c1) whose centres lie in the triangle's box; empty if none."""
     if screen[i, 0] == _NEEDS_CLIP or screen[j, 0] == _NEEDS_CLIP or screen[k, 0] == _NEEDS_CLIP:
         return 0, 0, 0, 0
-    x0: int = np.int64(screen[i, 0])
-    x1: int = np.int64(screen[j, 0])
-    x2: int = np.int64(screen[k, 0])
-    y0: int = np.int64(screen[i, 1])
-    y1: int = np.int64(screen[j, 1])
-    y2: int = np.int64(screen[k, 1])
+    x0, x1, x2 = int(screen[i, 0]), int(screen[j, 0]), int(screen[k, 0])
+    y0, y1, y2 = int(screen[i, 1]), int(screen[j, 1]), int(screen[k, 1])
     half = SUBPIXEL // 2
     # Centre of pixel c is c * SUBPIXEL + half; // rounds down for negative numbers too.
     c0 = max((min(x0, x1, x2) - half + SUBPIXEL - 1) // SUBPIXEL, 0)
@@ -270,7 +268,7 @@ def _pixel_box(
     return r0, r1, c0, c1
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def _bin_faces(
     screen: NDArray[np.int32], tris: NDArray[np.int32], extra_tris: NDArray[np.int32], height: int, width: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
@@ -310,7 +308,7 @@ def _bin_faces(
     return start, entries
 
 
-@njit(cache=True)
+@inner_kernel
 def _barycentric(
     clip: NDArray[np.float64], i: int, j: int, k: int, x: float, y: float
 ) -> tuple[float, float, float]:
@@ -329,13 +327,13 @@ def _barycentric(
     return 1 / 3, 1 / 3, 1 / 3
 
 
-@njit(cache=True)
+@inner_kernel
 def _owned(ax: int, ay: int, bx: int, by: int) -> int:
     """0 where a pixel centre exactly on the edge belongs to this side (top or left edge), else -1."""
     return 0 if (ay == by and bx > ax) or by < ay else -1
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def _fill_bands(
     clip: NDArray[np.float64],
     screen: NDArray[np.int32],
@@ -355,7 +353,7 @@ def _fill_bands(
     """Draw every band of rows, in the given order of bands."""
     height, width = face_index.shape
     num_tris = len(tris)
-    half = np.int64(SUBPIXEL // 2)
+    half = SUBPIXEL // 2
     for b in prange(len(order)):
         band = order[b]
         for e in range(start[band], start[band + 1]):
@@ -372,9 +370,8 @@ def _fill_bands(
                 )
             r0, r1, c0, c1 = _pixel_box(screen, i, j, k, height, width)
             r0, r1 = max(r0, band * _BAND), min(r1, (band + 1) * _BAND)
-            ax, ay = np.int64(screen[i, 0]), np.int64(screen[i, 1])
-            bx, by = np.int64(screen[j, 0]), np.int64(screen[j, 1])
-            cx, cy = np.int64(screen[k, 0]), np.int64(screen[k, 1])
+            ax, ay, bx = int(screen[i, 0]), int(screen[i, 1]), int(screen[j, 0])
+            by, cx, cy = int(screen[j, 1]), int(screen[k, 0]), int(screen[k, 1])
             area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
             if area == 0:
                 continue

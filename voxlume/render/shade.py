@@ -9,9 +9,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from voxlume.jit import inner_kernel, parallel_kernel
 from voxlume.render.brdf import image_based_weights, look_up_reflectance
 from voxlume.render.environment import look_up_irradiance, look_up_radiance
 from voxlume.render.normals import CREASE_ANGLE, corner_normal
@@ -49,7 +50,7 @@ CHANNELS = 16
 _COS_CREASE = math.cos(CREASE_ANGLE)
 
 
-@njit(cache=True)
+@inner_kernel
 def _unit(x: float, y: float, z: float) -> tuple[float, float, float]:
     length = math.sqrt(x * x + y * y + z * z)
     if length > 0:
@@ -57,7 +58,7 @@ def _unit(x: float, y: float, z: float) -> tuple[float, float, float]:
     return 0.0, 0.0, 0.0
 
 
-@njit(cache=True)
+@inner_kernel
 def _smooth_normal(
     shading: ShadingArrays, faces: NDArray[np.int32], f: int, w0: float, w1: float, w2: float
 ) -> tuple[float, float, float]:
@@ -85,7 +86,7 @@ def _smooth_normal(
     return _unit(x, y, z)
 
 
-@njit(cache=True)
+@inner_kernel
 def _bumped(
     shading: ShadingArrays,
     detail_pack: TexturePack,
@@ -104,9 +105,9 @@ def _bumped(
     m = surface.material[f]
     t = shading.detail[m, 0]
     i, j, k = surface.faces[f, 0], surface.faces[f, 1], surface.faces[f, 2]
-    uv = shading.uv[0]
-    du1, dv1 = float(uv[j, 0]) - uv[i, 0], float(uv[j, 1]) - uv[i, 1]
-    du2, dv2 = float(uv[k, 0]) - uv[i, 0], float(uv[k, 1]) - uv[i, 1]
+    uv = shading.uv
+    du1, dv1 = float(uv[0, j, 0]) - uv[0, i, 0], float(uv[0, j, 1]) - uv[0, i, 1]
+    du2, dv2 = float(uv[0, k, 0]) - uv[0, i, 0], float(uv[0, k, 1]) - uv[0, i, 1]
     det = du1 * dv2 - du2 * dv1
     if det == 0.0:
         return nx, ny, nz
@@ -134,8 +135,8 @@ def _bumped(
     area = math.sqrt(ax * ax + ay * ay + az * az)
     texels = abs(det) * detail_pack.size[t, 0] * detail_pack.size[t, 1]
     level = 0.5 * math.log2(texels / area) + log2_footprint if area > 0 and texels > 0 else 0.0
-    u = w0 * uv[i, 0] + w1 * uv[j, 0] + w2 * uv[k, 0]
-    v = w0 * uv[i, 1] + w1 * uv[j, 1] + w2 * uv[k, 1]
+    u = w0 * uv[0, i, 0] + w1 * uv[0, j, 0] + w2 * uv[0, k, 0]
+    v = w0 * uv[0, i, 1] + w1 * uv[0, j, 1] + w2 * uv[0, k, 1]
     r, g, b, _ = sample_texture(detail_pack, t, u, v, level)
     p, q, o = (
         (2 * r - 1) * shading.normal_scale[m],
@@ -145,7 +146,7 @@ def _bumped(
     return _unit(p * tx + q * bx + o * nx, p * ty + q * by + o * ny, p * tz + q * bz + o * nz)
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def shade_points(
     pack: TexturePack,
     table: MaterialTable,
@@ -192,8 +193,12 @@ def shade_points(
         red, green, blue, metallic, roughness, alpha = sample_material(
             pack, table, surface, f, w0, w1, w2, log2_footprint
         )
-        nx, ny, nz = _smooth_normal(shading, surface.faces, f, w0, w1, w2)
         m = surface.material[f]
+        if alpha == 0.0 and not shading.glass[m]:
+            out[n, 0], out[n, 1], out[n, 2], out[n, 11] = 0.0, 0.0, 0.0, 0.0
+            out[n, 3], out[n, 4], out[n, 5] = 1.0, 1.0, 1.0
+            continue
+        nx, ny, nz = _smooth_normal(shading, surface.faces, f, w0, w1, w2)
         if shading.detail[m, 0] >= 0:
             nx, ny, nz = _bumped(
                 shading, detail_pack, surface, vertices, f, w0, w1, w2, log2_footprint, nx, ny, nz
@@ -242,7 +247,7 @@ def shade_points(
         out[n, 15] = distance
 
 
-@njit(cache=True)
+@inner_kernel
 def _add_emission(
     shading: ShadingArrays,
     detail_pack: TexturePack,
@@ -262,9 +267,9 @@ def _add_emission(
     t = shading.detail[m, 1]
     if t >= 0:
         i, j, k = surface.faces[f, 0], surface.faces[f, 1], surface.faces[f, 2]
-        uv = shading.uv[1]
-        u = w0 * uv[i, 0] + w1 * uv[j, 0] + w2 * uv[k, 0]
-        v = w0 * uv[i, 1] + w1 * uv[j, 1] + w2 * uv[k, 1]
+        uv = shading.uv
+        u = w0 * uv[1, i, 0] + w1 * uv[1, j, 0] + w2 * uv[1, k, 0]
+        v = w0 * uv[1, i, 1] + w1 * uv[1, j, 1] + w2 * uv[1, k, 1]
         tr, tg, tb, _ = sample_texture(detail_pack, t, u, v, 0.0)
         red, green, blue = red * _decode(tr), green * _decode(tg), blue * _decode(tb)
     out[n, 0] += alpha * red

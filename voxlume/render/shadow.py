@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from voxlume.jit import parallel_kernel
 from voxlume.render.occlusion import spin
 from voxlume.render.raster import rasterize
 from voxlume.render.scene import Scene
@@ -61,7 +62,7 @@ def shadow_map(scene: Scene, direction: NDArray[np.float64]) -> ShadowMap:
     return ShadowMap(depth, to_map)
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def lit_share(
     depth: NDArray[np.float32],
     to_map: NDArray[np.float64],
@@ -143,7 +144,7 @@ def floor_shadow(scene: Scene) -> NDArray[np.float32]:
     return np.clip(0.45 * contact + 0.55 * wide, 0, 1).astype(np.float32)
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def floor_darkness(
     shadow: NDArray[np.float32],
     eye: NDArray[np.float64],

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from voxlume.jit import inner_kernel
 from voxlume.texture import linear_to_srgb
 
+_START = 0.76
+_DESATURATION = 0.15
 
-@njit(cache=True)
-def neutral(red: float, green: float, blue: float) -> tuple[float, float, float]:
-    """Khronos PBR Neutral: keeps base colours as they are and rolls highlights off to white.
 
-    Linear in, linear display light in [0, 1] out. Source: the Khronos PBR Neutral tone mapper
-    specification (2024).
+@inner_kernel
+def compress_highlights(red: float, green: float, blue: float) -> tuple[float, float, float]:
+    """Keep colours up to 0.76 as they are and roll what is brighter off to white.
+
+    Linear in, linear display light in [0, 1] out. This is the shoulder of the Khronos PBR Neutral tone
+    mapper (2024). Its toe is left out: it takes the reflection of a white surrounding away from dark
+    colours, and our studio is not white all around.
     """
-    start, desaturation = 0.8 - 0.04, 0.15
-    low = min(red, green, blue)
-    offset = low - 6.25 * low * low if low < 0.08 else 0.04
-    red, green, blue = red - offset, green - offset, blue - offset
     peak = max(red, green, blue)
-    if peak < start:
+    if peak < _START:
         return red, green, blue
-    d = 1.0 - start
-    new_peak = 1.0 - d * d / (peak + d - start)
+    d = 1.0 - _START
+    new_peak = 1.0 - d * d / (peak + d - _START)
     scale = new_peak / peak
     red, green, blue = red * scale, green * scale, blue * scale
-    g = 1.0 - 1.0 / (desaturation * (peak - new_peak) + 1.0)
+    g = 1.0 - 1.0 / (_DESATURATION * (peak - new_peak) + 1.0)
     return red + g * (new_peak - red), green + g * (new_peak - green), blue + g * (new_peak - blue)
 
 
