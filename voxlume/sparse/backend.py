@@ -34,11 +34,14 @@ def triton_installed() -> bool:
     return find_spec("triton") is not None
 
 
-def use_triton(device: torch.device) -> bool:
-    """Whether Triton kernels shall run on ``device``: allowed, installed, and right on this silicon."""
+def use_triton(device: torch.device, training: bool = False) -> bool:
+    """Whether Triton kernels shall run on ``device``: allowed, installed, and right on this silicon.
+
+    ``training`` asks for the kernels of the backward pass too.
+    """
     choice = _choice.get() or os.environ.get("VOXLUME_KERNELS", "auto")
     if choice == "reference" or device.type != "cuda" or not triton_installed():
         return False
     from voxlume.sparse.selfcheck import kernels_are_right
 
-    return kernels_are_right(device)
+    return kernels_are_right(device) and (not training or kernels_are_right(device, training=True))

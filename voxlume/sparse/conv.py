@@ -39,7 +39,7 @@ def submanifold_conv3d(x: SparseTensor, weight: Tensor, bias: Tensor | None = No
         features = features.to(torch.get_autocast_dtype(features.device.type))
     weight = weight.to(features.dtype)
     bias = None if bias is None else bias.to(features.dtype)
-    return _SubmanifoldConv.apply(features, weight, bias, x.cache, _kernels(features.device))
+    return _SubmanifoldConv.apply(features, weight, bias, x.cache)
 
 
 class SubmanifoldConv3d(nn.Module):
@@ -64,41 +64,38 @@ class SubmanifoldConv3d(nn.Module):
         return f"{ci}, {co}"
 
 
-def _kernels(device: torch.device) -> ModuleType:
-    if use_triton(device):
-        from voxlume.sparse import conv_triton
-
-        return conv_triton
-    return conv_reference
-
-
 class _SubmanifoldConv(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        features: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        coordinates: CoordinateSet,
-        kernels: ModuleType,
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, coordinates: CoordinateSet
     ) -> Tensor:
         ctx.save_for_backward(features, weight)
-        ctx.coordinates, ctx.kernels, ctx.has_bias = coordinates, kernels, bias is not None
-        return kernels.forward(features, weight, bias, coordinates)
+        ctx.coordinates, ctx.has_bias = coordinates, bias is not None
+        return _kernels(features.device).forward(features, weight, bias, coordinates)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         features, weight = ctx.saved_tensors
+        kernels = _kernels(grad.device, training=True)
         grad = grad.contiguous()
         grad_features = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            grad_features = ctx.kernels.forward(grad, _mirrored(weight), None, ctx.coordinates)
+            grad_features = kernels.forward(grad, _mirrored(weight), None, ctx.coordinates)
         if ctx.needs_input_grad[1]:
-            grad_weight = ctx.kernels.grad_weight(features, grad, ctx.coordinates)
+            grad_weight = kernels.grad_weight(features, grad, ctx.coordinates)
         if ctx.has_bias and ctx.needs_input_grad[2]:
-            grad_bias = grad.sum(0, dtype=torch.float32).to(grad.dtype)
-        return grad_features, grad_weight, grad_bias, None, None
+            grad_bias = grad.sum(0, dtype=torch.promote_types(grad.dtype, torch.float32)).to(grad.dtype)
+        return grad_features, grad_weight, grad_bias, None
+
+
+def _kernels(device: torch.device, training: bool = False) -> ModuleType:
+    """The module whose ``forward`` and ``grad_weight`` to call."""
+    if use_triton(device, training):
+        from voxlume.sparse import conv_triton
+
+        return conv_triton
+    return conv_reference
 
 
 def _mirrored(weight: Tensor) -> Tensor:

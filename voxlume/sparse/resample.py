@@ -29,7 +29,7 @@ class Subdivision:
 
 
 def subdivide(x: SparseTensor, kept: Tensor) -> Subdivision:
-    """The kept children of every voxel, ``kept`` bool (n, 8). One result serves all tensors on the same voxels."""
+    """The kept children of every voxel, ``kept`` bool (n, 8); serves all tensors on the same voxels."""
     index = kept.flatten().nonzero().squeeze(1)
     parent, slot = index >> 3, index & 7
     coords = x.coords[parent]

@@ -1,0 +1,308 @@
+"""Submanifold convolution as a masked implicit GEMM in Triton; twin of :mod:`voxlume.sparse.conv_reference`.
+
+A program owns a tile of voxels and a block of output channels. It walks over the neighbours that occur in
+its tile, gathers their features straight into the matrix product and keeps the sums in float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from voxlume.sparse.tensor import CoordinateSet
+from voxlume.sparse.tiling import Tiling, tiling
+
+try:
+    from triton.tools.tensor_descriptor import TensorDescriptor
+except ImportError:  # Triton before 3.4
+    TensorDescriptor = None
+
+
+@dataclass(frozen=True)
+class Config:
+    """How a convolution is cut into programs.
+
+    Attributes
+    ----------
+    rows, out_channels : the block of the output that a program computes.
+    in_channels : input channels of one step.
+    warps, stages : warps of a program, steps in flight.
+    parts : see :class:`voxlume.sparse.tiling.Tiling`.
+    """
+
+    rows: int
+    out_channels: int
+    in_channels: int
+    warps: int
+    stages: int
+    parts: int = 1
+
+
+def choose_config(voxels: int, ci: int, co: int, dtype: torch.dtype, capability: tuple[int, int]) -> Config:
+    """The configuration for a convolution of ``ci`` to ``co`` channels on a chip of that compute capability.
+
+    Measured on an H200 for half precision (``benchmarks/notes/sparse_conv.md``); other chips get smaller
+    blocks that fit their shared memory, and float32 blocks for the ordinary arithmetic units.
+    """
+    step = 64 if ci >= 64 else max(16, triton.next_power_of_2(ci))
+    if dtype.itemsize > 2:
+        return Config(64, _block(co, 64), min(step, 16), 4, 2)
+    if capability[0] != 9:
+        return Config(128, _block(co, 128), min(step, 32), 4, 3)
+    # A small grid has too few voxels of each neighbourhood pattern to fill tiles with equals.
+    parts = 3 if voxels < 24576 and ci >= 128 else 1
+    block = _block(co, 256)
+    if block == 256:
+        return Config(128, 256, step, 8, 4 if ci >= 512 else 3, parts)
+    if block == 128:
+        return Config(128, 128, step, 8, 3, parts)
+    return Config(128, block, step, 8 if block == 64 else 4, 2, parts)
+
+
+def _block(channels: int, most: int) -> int:
+    """The largest power of two up to ``most`` that wastes less than a quarter of the last block."""
+    block = most
+    while block > 16 and triton.cdiv(channels, block) * block > 1.25 * channels:
+        block //= 2
+    return block
+
+
+def forward(features: Tensor, weight: Tensor, bias: Tensor | None, coordinates: CoordinateSet) -> Tensor:
+    """(n, ci), weight (co, 3, 3, 3, ci), bias (co,) or None -> (n, co)."""
+    capability = _capability(features.device)
+    config = choose_config(len(features), weight.shape[-1], len(weight), features.dtype, capability)
+    tiles = tiling(coordinates, config.rows, config.parts)
+    bulk_copy = capability[0] == 9 and features.dtype.itemsize == 2
+    return convolve(features, weight, bias, tiles, config, bulk_copy)
+
+
+def convolve(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    tiles: Tiling,
+    config: Config,
+    bulk_copy: bool,
+) -> Tensor:
+    """:func:`forward` with a given tiling and configuration.
+
+    ``bulk_copy`` fetches the weights through the tensor copy engine where their shape allows it.
+    """
+    features, weight = features.contiguous(), weight.contiguous()
+    (n, ci), co = features.shape, len(weight)
+    out = torch.empty((n, co), dtype=features.dtype, device=features.device)
+    if n == 0:
+        return out
+    partial = out if config.parts == 1 else out.new_empty((config.parts, n, co), dtype=torch.float32)
+    even_k = ci % config.in_channels == 0
+    bulk_copy = bulk_copy and even_k and TensorDescriptor is not None
+    kernel = weight.view(co, 27 * ci)
+    if bulk_copy:
+        kernel = TensorDescriptor.from_tensor(kernel, [config.out_channels, config.in_channels])
+    _forward_kernel[(len(tiles.counts) * triton.cdiv(co, config.out_channels),)](
+        features,
+        kernel,
+        bias if config.parts == 1 else None,
+        partial,
+        tiles.neighbors,
+        tiles.offsets,
+        tiles.counts,
+        tiles.rows,
+        tiles.order,
+        n,
+        ci,
+        co,
+        ROWS=config.rows,
+        CO=config.out_channels,
+        CI=config.in_channels,
+        CI_BLOCKS=triton.cdiv(ci, config.in_channels),
+        EVEN=even_k and co % config.out_channels == 0,
+        BULK_COPY=bulk_copy,
+        PARTS=config.parts,
+        INDEX=tl.int64 if config.parts * n * max(ci, co) >= 2**31 else tl.int32,
+        num_warps=config.warps,
+        num_stages=config.stages,
+    )
+    if config.parts > 1:
+        _sum_kernel[(triton.cdiv(n * co, 2048),)](
+            partial, bias, out, n * co, co, PARTS=config.parts, SIZE=2048
+        )
+    return out
+
+
+@cache
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
+
+
+@triton.jit
+def _forward_kernel(
+    features,
+    weight,
+    bias,
+    out,
+    neighbors,
+    offsets,
+    counts,
+    rows,
+    order,
+    n,
+    ci,
+    co,
+    ROWS: tl.constexpr,
+    CO: tl.constexpr,
+    CI: tl.constexpr,
+    CI_BLOCKS: tl.constexpr,
+    EVEN: tl.constexpr,
+    BULK_COPY: tl.constexpr,
+    PARTS: tl.constexpr,
+    INDEX: tl.constexpr,
+):
+    blocks = tl.cdiv(co, CO)
+    tile = tl.load(order + tl.program_id(0) // blocks)
+    first = tl.program_id(0) % blocks * CO
+    column = first + tl.arange(0, CO)
+    row = tl.arange(0, ROWS)
+    channel = tl.arange(0, CI)
+    EACH: tl.constexpr = 27 // PARTS
+    neighbors += tile.to(tl.int64) * EACH * ROWS
+    offsets += tile * EACH
+    # At least one step, though an empty tile needs none: a loop that may not run at all makes the compiler
+    # wait for every single matrix instruction. Such a tile's only entry gathers nothing.
+    steps = tl.maximum(tl.load(counts + tile) * CI_BLOCKS, 1)
+    total = tl.zeros((ROWS, CO), tl.float32)
+    # The indices of the next step are loaded a step ahead, so that the gather never waits for them.
+    there = tl.load(neighbors + row)
+    offset = tl.load(offsets)
+    for step in range(steps):
+        c = step % CI_BLOCKS * CI + channel
+        here = (there >= 0)[:, None]
+        source = features + there.to(INDEX)[:, None] * ci + c[None, :]
+        if EVEN or BULK_COPY:
+            a = tl.load(source, mask=here, other=0.0)
+        else:
+            a = tl.load(source, mask=here & (c < ci)[None, :], other=0.0)
+        if BULK_COPY:
+            b = weight.load([first, offset * ci + step % CI_BLOCKS * CI]).T
+        elif EVEN:
+            b = tl.load(weight + column[None, :] * (27 * ci) + offset * ci + c[:, None])
+        else:
+            b = tl.load(
+                weight + column[None, :] * (27 * ci) + offset * ci + c[:, None],
+                mask=(c < ci)[:, None] & (column < co)[None, :],
+                other=0.0,
+            )
+        coming = tl.minimum((step + 1) // CI_BLOCKS, EACH - 1)
+        there = tl.load(neighbors + coming * ROWS + row)
+        offset = tl.load(offsets + coming)
+        total = tl.dot(a, b, total, input_precision="ieee")
+    if bias is not None:
+        total += tl.load(bias + column, mask=column < co, other=0.0).to(tl.float32)[None, :]
+    target = tl.load(rows + tile * ROWS + row)
+    mask = (target >= 0)[:, None] & (column < co)[None, :]
+    if PARTS > 1:
+        out += tile // (tl.num_programs(0) // blocks // PARTS) * n.to(tl.int64) * co
+    tl.store(
+        out + target.to(INDEX)[:, None] * co + column[None, :], total.to(out.dtype.element_ty), mask=mask
+    )
+
+
+@triton.jit
+def _sum_kernel(partial, bias, out, size, co, PARTS: tl.constexpr, SIZE: tl.constexpr):
+    """Add the parts' results (PARTS, n, co) and the bias."""
+    at = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
+    inside = at < size
+    total = tl.load(partial + at, mask=inside)
+    for part in tl.static_range(1, PARTS):
+        total += tl.load(partial + part * size.to(tl.int64) + at, mask=inside)
+    if bias is not None:
+        total += tl.load(bias + at % co, mask=inside).to(tl.float32)
+    tl.store(out + at, total.to(out.dtype.element_ty), mask=inside)
+
+
+def grad_weight(features: Tensor, grad: Tensor, coordinates: CoordinateSet) -> Tensor:
+    """features (n, ci), gradient of the output (n, co) -> gradient of the weight (co, 3, 3, 3, ci)."""
+    features, grad = features.contiguous(), grad.contiguous()
+    ci, co, device = features.shape[1], grad.shape[1], features.device
+    half = features.dtype.itemsize == 2
+    size = 128 if half else 64
+    tiles = tiling(coordinates, size)
+    # All (tile, neighbour) pairs that occur, grouped by neighbour.
+    beyond = torch.arange(27, device=device) >= tiles.counts[:, None]
+    offsets = tiles.offsets.masked_fill(beyond, 27).flatten().long()
+    pairs = torch.argsort(offsets, stable=True).to(torch.int32)
+    starts = torch.zeros(28, dtype=torch.int64, device=device)
+    starts[1:] = torch.bincount(offsets, minlength=28)[:27].cumsum(0)
+    block_co, block_ci = (max(16, min(64, triton.next_power_of_2(c))) for c in (co, ci))
+    blocks = triton.cdiv(co, block_co) * triton.cdiv(ci, block_ci)
+    splits = max(1, min(16, triton.cdiv(_processors(device) * 4, 27 * blocks), len(tiles.counts)))
+    partial = torch.empty((splits, co, 27, ci), dtype=torch.float32, device=device)
+    _grad_weight_kernel[(blocks, 27, splits)](
+        features,
+        grad,
+        partial,
+        tiles.neighbors,
+        tiles.rows,
+        pairs,
+        starts,
+        ci,
+        co,
+        ROWS=size,
+        CO=block_co,
+        CI=block_ci,
+        num_warps=4,
+        num_stages=3 if half else 2,
+    )
+    return partial.sum(0).to(grad.dtype).view(co, 3, 3, 3, ci)
+
+
+@cache
+def _processors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+@triton.jit
+def _grad_weight_kernel(
+    features,
+    grad,
+    partial,
+    neighbors,
+    rows,
+    pairs,
+    starts,
+    ci,
+    co,
+    ROWS: tl.constexpr,
+    CO: tl.constexpr,
+    CI: tl.constexpr,
+):
+    blocks = tl.cdiv(ci, CI)
+    column = tl.program_id(0) // blocks * CO + tl.arange(0, CO)
+    channel = tl.program_id(0) % blocks * CI + tl.arange(0, CI)
+    offset = tl.program_id(1)
+    split = tl.program_id(2)
+    row = tl.arange(0, ROWS)
+    total = tl.zeros((CO, CI), tl.float32)
+    for at in range(tl.load(starts + offset) + split, tl.load(starts + offset + 1), tl.num_programs(2)):
+        pair = tl.load(pairs + at).to(tl.int64)
+        there = tl.load(neighbors + pair * ROWS + row).to(tl.int64)
+        here = tl.load(rows + pair // 27 * ROWS + row).to(tl.int64)
+        present = there >= 0
+        g = tl.load(
+            grad + here[None, :] * co + column[:, None],
+            mask=present[None, :] & (column < co)[:, None],
+            other=0.0,
+        )
+        x = tl.load(
+            features + there[:, None] * ci + channel[None, :],
+            mask=present[:, None] & (channel < ci)[None, :],
+            other=0.0,
+        )
+        total = tl.dot(g, x, total, input_precision="ieee")
+    target = partial + ((split.to(tl.int64) * co + column[:, None]) * 27 + offset) * ci + channel[None, :]
+    tl.store(target, total, mask=(column < co)[:, None] & (channel < ci)[None, :])
