@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 
@@ -24,7 +25,7 @@ def milliseconds(work: Callable[[], object], device: torch.device, seconds: floa
         work()
         mark.record()
     _wait(device)
-    return statistics.median(a.elapsed_time(b) for a, b in zip(marks, marks[1:], strict=False))
+    return statistics.median(a.elapsed_time(b) for a, b in pairwise(marks))
 
 
 def _wait(device: torch.device) -> None:

@@ -4,6 +4,7 @@ A program owns a tile of voxels and a block of output channels. It walks over th
 its tile, gathers their features straight into the matrix product and keeps the sums in float32.
 """
 
+# mypy: allow-untyped-defs
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
 """The neighbour map on CUDA: a hash table of voxel keys, or the parents' map; see the twins in
 :mod:`voxlume.sparse.neighbors`."""
 
+# mypy: allow-untyped-defs
 from __future__ import annotations
 
 import torch

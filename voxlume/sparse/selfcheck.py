@@ -46,7 +46,7 @@ def kernels_are_right(device: torch.device, training: bool = False) -> bool:
     wrong = [check for check in check_kernels(device, training) if not check.passed]
     if wrong:
         warnings.warn(
-            f"fast kernels are switched off on {device}, the slower plain PyTorch ones run instead: {wrong[0]}",
+            f"fast kernels are off on {device}, slower plain PyTorch ones run instead: {wrong[0]}",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -68,10 +68,9 @@ def _inference_checks(device: torch.device) -> Iterator[Check]:
     lineage = children.lineage
     assert lineage is not None
     derived = derive_neighbors(neighbors, lineage)
-    fast = _compare(
+    yield _compare(
         "derived neighbours", lambda: neighbors_triton.derive_neighbors(neighbors, lineage), derived, 0
     )
-    yield fast
     for ci, co, dtype in _convolutions(device):
         yield _check_forward(coordinates, ci, co, dtype)
 

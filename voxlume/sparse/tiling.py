@@ -6,6 +6,7 @@ they gather stays in the cache. A small grid has too few voxels of each pattern 
 neighbours are split into parts, each with an order of its own, and the parts' results are added.
 """
 
+# mypy: allow-untyped-defs
 from __future__ import annotations
 
 from dataclasses import dataclass
