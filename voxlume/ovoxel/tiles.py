@@ -93,8 +93,8 @@ def _tiles_of(v: F64, tri: NDArray[np.int32], num_tiles: int, out: I64, at: int)
     n0 = (b[1] - a[1]) * (c[2] - a[2]) - (b[2] - a[2]) * (c[1] - a[1])
     n1 = (b[2] - a[2]) * (c[0] - a[0]) - (b[0] - a[0]) * (c[2] - a[2])
     n2 = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
-    if n0 == 0 and n1 == 0 and n2 == 0:
-        return 0
+    if not n0 * n0 + n1 * n1 + n2 * n2 > 0:
+        return 0  # no area, or so little that its normal has no direction in double precision
     d = n0 * a[0] + n1 * a[1] + n2 * a[2]
     reach = (abs(n0) + abs(n1) + abs(n2)) * (TILE / 2 + 1e-3)
     count = 0

@@ -57,6 +57,7 @@ def voxelize_asset(
     ------
     AssetError : no surface in the asset.
     """
+    _check_resolution(resolution)
     placement = asset.placement()
     sampler = MaterialSampler(asset)
     vertices = placement.to_model(sampler.vertices).astype(np.float32)
@@ -102,8 +103,7 @@ def voxelize_surface(
     coords int32 (k, 3) in lexicographic order, dual_vertices float32 (k, 3) in [0, 1],
     intersected bool (k, 3), attributes float32 (k, 6) or None.
     """
-    if not 1 <= resolution <= MAX_RESOLUTION:
-        raise AssetError(f"resolution {resolution} is not possible, choose 1 to {MAX_RESOLUTION}")
+    _check_resolution(resolution)
     # The published converter subtracts the box minimum in float32 and goes on in double; crossings on
     # grid lines come out the same only if we do too.
     v = (vertices.astype(np.float32) - np.float32(-0.5)).astype(np.float64) * resolution
@@ -163,6 +163,11 @@ def voxelize_surface(
     return coords, dual, intersected, attributes if with_material else None
 
 
+def _check_resolution(resolution: int) -> None:
+    if not 1 <= resolution <= MAX_RESOLUTION:
+        raise AssetError(f"resolution {resolution} is not possible, choose 1 to {MAX_RESOLUTION}")
+
+
 def _boundary_entries(
     v: NDArray[np.float64], faces: NDArray[np.int32], tiles: TileLists, resolution: int, weld: bool
 ) -> BoundaryEntries:
@@ -170,14 +175,13 @@ def _boundary_entries(
     edges = boundary_edges(v, faces, weld)
     cell, edge = edge_voxels(v, edges, resolution)
     num_tiles = -(-resolution // TILE)
-    tile = ((cell[:, 0] // TILE).astype(np.int64) * num_tiles + cell[:, 1] // TILE) * num_tiles + cell[
-        :, 2
-    ] // TILE
+    x, y, z = (cell // TILE).astype(np.int64).T
+    tile = (x * num_tiles + y) * num_tiles + z
     order = np.argsort(tile, kind="stable")
     tile = tile[order]
     first = np.searchsorted(tile, tiles.ids)
     last = np.searchsorted(tile, tiles.ids, side="right")
     # Voxels in tiles that no triangle touches cannot be active: keep the rows of listed tiles only.
-    keep = np.concatenate([order[a:b] for a, b in zip(first, last, strict=True)]) if len(order) else order
+    keep = np.concatenate([order[:0], *(order[a:b] for a, b in zip(first, last, strict=True))])
     start = np.concatenate([[0], np.cumsum(last - first)]).astype(np.int64)
     return BoundaryEntries(cell[keep], edge[keep], start, v[edges])
