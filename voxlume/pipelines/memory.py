@@ -1,0 +1,268 @@
+"""A memory budget: which networks stay on the device, and how large the pieces of work are.
+
+A budget is in GB (10^9 bytes) and covers weights and activations, not the driver's own memory. Weights
+come straight from the mapped safetensors file to the device, and leave it by being dropped: what moves out
+takes no memory anywhere, and the operating system's file cache makes it quick to move in again.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import nn
+
+from voxlume.errors import MemoryBudgetError, VoxlumeError
+from voxlume.models.flow_transformer import FlowTransformerConfig
+from voxlume.models.image_encoder import ImageEncoderConfig
+from voxlume.models.precision import DTYPES
+from voxlume.models.published import NetworkConfig
+from voxlume.models.sc_vae import DecoderConfig, EncoderConfig
+from voxlume.models.structure_vae import StructureDecoderConfig, StructureEncoderConfig
+from voxlume.pipelines.model_folder import ModelFolder
+from voxlume.sparse.memory import memory_budget
+
+DEFAULT_CUDA_GB = 12.0
+"""Used where nothing else is asked for; leaves room for other programs on a common card."""
+
+MARGIN = 1.25
+"""How much above the estimate a budget is named that is said to fit."""
+
+LARGEST_CHUNK_GB, SMALLEST_CHUNK_GB = 1.0, 0.02
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """``"auto"`` is CUDA, else MPS, else the CPU.
+
+    Raises
+    ------
+    VoxlumeError : the name is not a device of this machine.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise VoxlumeError(f"{name!r} is not a device; use auto, cpu, mps, cuda or cuda:N") from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if (device.index or 0) >= count:
+            raise VoxlumeError(f"{name} is not there: PyTorch sees {count} CUDA devices (`voxlume doctor`)")
+        return torch.device("cuda", device.index or 0)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise VoxlumeError("this machine or this PyTorch has no MPS device (`voxlume doctor`)")
+    if device.type not in ("cpu", "mps"):
+        raise VoxlumeError(f"{name!r} is not supported; use auto, cpu, mps, cuda or cuda:N")
+    return device
+
+
+class Networks:
+    """The networks of a model, on the device when a stage needs them and as far as the budget allows.
+
+    Parameters
+    ----------
+    device : where they run.
+    dtype : what their blocks compute in; None takes each checkpoint's own precision (float32 on a CPU).
+    budget_gb : None means 12 GB on CUDA and no limit elsewhere; ``math.inf`` is no limit.
+    """
+
+    def __init__(
+        self,
+        folder: ModelFolder,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        budget_gb: float | None = None,
+    ) -> None:
+        self.folder = folder
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.limited = budget_gb is not None and math.isfinite(budget_gb)
+        if budget_gb is None:
+            budget_gb = _default_budget(self.device)
+        if not budget_gb > 0:
+            raise MemoryBudgetError(f"a memory budget of {budget_gb} GB is not possible")
+        self.budget = budget_gb * 1e9
+        self._loaded: dict[str, nn.Module] = {}  # in the order of their last use
+        self._configs: dict[str, NetworkConfig] = {}
+
+    def config(self, key: str) -> NetworkConfig:
+        """Sizes of a network, without loading it."""
+        if key not in self._configs:
+            self._configs[key] = self.folder.network_config(key)
+        return self._configs[key]
+
+    def item_bytes(self, key: str) -> int:
+        """Bytes of a number in a network's blocks."""
+        if self.dtype is not None:
+            return self.dtype.itemsize
+        if self.device.type == "cpu":
+            return 4
+        return DTYPES[self.config(key).precision].itemsize
+
+    def weight_bytes(self, key: str) -> int:
+        return self.folder.weight_count(key) * self.item_bytes(key)
+
+    @contextmanager
+    def using(self, *keys: str, working: float = 0.0, what: str = "this stage") -> Iterator[list[nn.Module]]:
+        """The named networks on the device, with room for ``working`` bytes of activations.
+
+        Inside the block the operations split their work so as to stay within the budget.
+
+        Raises
+        ------
+        MemoryBudgetError : they cannot fit, or the device ran out of memory; names a budget that would do.
+        ModelFileError : a network is missing or damaged.
+        """
+        weights = sum(self.weight_bytes(key) for key in keys)
+        needed = weights + working + SMALLEST_CHUNK_GB * 1e9 * min(1.0, working / 1e9)
+        if needed > self.budget:
+            raise MemoryBudgetError(self._refusal(what, needed))
+        self._make_room(set(keys), needed)
+        # What is left after weights and activations is shared by the temporary buffers of one operation.
+        spare = self.budget - self._resident_bytes(set(keys)) - weights - working
+        with ExitStack() as stack:
+            if math.isfinite(self.budget):
+                chunk = min(LARGEST_CHUNK_GB, max(SMALLEST_CHUNK_GB, spare / 2e9))
+                stack.enter_context(memory_budget(chunk))
+            if self.limited:
+                stack.enter_context(_device_limit(self.device, self.budget))
+            try:
+                yield [self._get(key) for key in keys]
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self.release()
+                raise MemoryBudgetError(self._exhausted(what, needed, error)) from error
+
+    def release(self) -> None:
+        """Drop all networks from the device."""
+        self._loaded.clear()
+        self._empty_cache()
+
+    def _get(self, key: str) -> nn.Module:
+        network = self._loaded.pop(key, None)
+        if network is None:
+            network = self.folder.load(key, self.dtype, self.device)
+        self._loaded[key] = network
+        return network
+
+    def _resident_bytes(self, without: set[str]) -> int:
+        return sum(self.weight_bytes(key) for key in self._loaded if key not in without)
+
+    def _make_room(self, wanted: set[str], needed: float) -> None:
+        # Runs use the networks in the same order each time, so the one used last is needed again latest.
+        others = [key for key in reversed(self._loaded) if key not in wanted]
+        dropped = False
+        while others and self._resident_bytes(wanted) + needed > self.budget:
+            del self._loaded[others.pop(0)]
+            dropped = True
+        if dropped:
+            self._empty_cache()
+
+    def _empty_cache(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        elif self.device.type == "mps":
+            torch.mps.empty_cache()
+
+    def _refusal(self, what: str, needed: float) -> str:
+        return (
+            f"{what} does not fit in {_gb(self.budget)} GB; it needs about {_gb_up(needed * MARGIN)} GB "
+            f"(--memory-budget {_gb_up(needed * MARGIN)}), or a lower resolution"
+        )
+
+    def _exhausted(self, what: str, needed: float, error: BaseException) -> str:
+        asked = _asked_bytes(str(error))
+        used = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else needed
+        fitting = _gb_up(max(needed, used + asked) * MARGIN)
+        return (
+            f"{self.device} ran out of memory during {what}; about {fitting} GB free would do "
+            f"(--memory-budget {fitting} or more), or a lower resolution, fewer --max-num-tokens"
+        )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on any device."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    )
+
+
+def _asked_bytes(message: str) -> float:
+    """How much an out-of-memory message says was asked for; 0 if it does not say."""
+    units = {"bytes": 1.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
+    match = re.search(r"allocate ([\d.]+) (bytes|KiB|MiB|GiB)", message)
+    return float(match[1]) * units[match[2]] if match else 0.0
+
+
+def _default_budget(device: torch.device) -> float:
+    if device.type != "cuda":
+        return math.inf
+    return min(DEFAULT_CUDA_GB, torch.cuda.get_device_properties(device).total_memory / 1e9)
+
+
+@contextmanager
+def _device_limit(device: torch.device, budget: float) -> Iterator[None]:
+    """Have PyTorch refuse what goes beyond the budget on a CUDA device."""
+    if device.type != "cuda":
+        yield
+        return
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, budget / total), device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:.3g}"
+
+
+def _gb_up(size: float) -> str:
+    """GB with two digits, rounded up."""
+    gigabytes = size / 1e9
+    digit = 10 ** (math.floor(math.log10(gigabytes)) - 1)
+    return f"{math.ceil(gigabytes / digit) * digit:.2g}"
+
+
+# -- how much the work of a stage takes, weights not counted ---------------------------------------
+
+
+def flow_bytes(config: NetworkConfig, tokens: int, condition_tokens: int, item_bytes: int) -> float:
+    """Activations of one forward pass and the prepared keys and values of the condition."""
+    assert isinstance(config, FlowTransformerConfig)
+    token = (config.mlp_width + 10 * config.width) * item_bytes + 12 * config.width
+    return tokens * token + 2.0 * config.blocks * condition_tokens * config.width * item_bytes
+
+
+def decoder_bytes(config: NetworkConfig, tokens: int, item_bytes: int) -> float:
+    """A decoder's widest moment if half of all children are kept, its row-wise layers in chunks."""
+    assert isinstance(config, DecoderConfig)
+    levels = enumerate(config.channels)
+    return max(tokens * 4.0**level * (4 * channels * item_bytes + 250) for level, channels in levels)
+
+
+def encoder_bytes(config: NetworkConfig, voxels: int, item_bytes: int) -> float:
+    """An encoder's widest moment: the finest grid."""
+    assert isinstance(config, EncoderConfig)
+    return voxels * (6.0 * config.channels[0] * item_bytes + 300)
+
+
+def structure_bytes(config: NetworkConfig, cells: int, item_bytes: int) -> float:
+    """The dense decoder's or encoder's widest moment: its finest grid of ``cells``."""
+    assert isinstance(config, StructureDecoderConfig | StructureEncoderConfig)
+    return cells * 8.0 * min(config.channels) * max(item_bytes, 4)
+
+
+def image_encoder_bytes(config: NetworkConfig, size: int, item_bytes: int) -> float:
+    """Activations for one picture of ``size`` pixels."""
+    assert isinstance(config, ImageEncoderConfig)
+    tokens = (size // config.patch) ** 2 + 1 + config.registers
+    return tokens * (2.0 * config.mlp_width + 8 * config.width) * max(item_bytes, 4)
