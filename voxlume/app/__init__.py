@@ -1,0 +1,1 @@
+"""Command line and server: they parse, call and report; nothing here computes."""
