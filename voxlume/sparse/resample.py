@@ -81,8 +81,9 @@ def mean_pool(x: SparseTensor) -> SparseTensor:
     """The mean over the children that exist, parents ordered as in :func:`space_to_channel`."""
     lineage = parents_of(x.cache)
     slots = space_to_channel(x).features.view(-1, 8, x.channels)
+    wide = torch.promote_types(x.dtype, torch.float32)
     count = (lineage.children >= 0).sum(1, keepdim=True)
-    return SparseTensor.on(lineage.parents, (slots.sum(1, dtype=torch.float32) / count).to(x.dtype))
+    return SparseTensor.on(lineage.parents, (slots.sum(1, dtype=wide) / count).to(x.dtype))
 
 
 def parents_of(coordinates: CoordinateSet) -> Lineage:

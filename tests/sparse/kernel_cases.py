@@ -1,0 +1,114 @@
+"""Every Triton kernel against its twin; run by pytest on a GPU, and on a CPU by Triton's interpreter.
+
+The interpreter has to be chosen before Triton is imported, so there this file is a program of its own:
+``TRITON_INTERPRET=1 python -m tests.sparse.kernel_cases`` prints the errors as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+import torch
+
+from voxlume.sparse import SparseTensor, conv_reference, subdivide
+from voxlume.sparse.neighbors import derive_neighbors, find_neighbors, voxel_keys
+from voxlume.sparse.selfcheck import TOLERANCE
+from voxlume.sparse.tensor import CoordinateSet
+
+# channels in and out, dtype
+CONVOLUTIONS = [
+    (7, 5, torch.float32),
+    (20, 24, torch.float32),
+    (24, 16, torch.float16),
+    (64, 64, torch.float16),
+    (96, 96, torch.float16),
+    (128, 256, torch.float16),
+    (64, 128, torch.bfloat16),
+]
+# rows, output channels, input channels of a block; parts; does the copy engine fetch the weights
+CONFIGURATIONS = [
+    (32, 16, 16, 1, False),
+    (16, 32, 32, 3, False),
+    (16, 16, 16, 9, True),
+    (32, 32, 16, 3, True),
+]
+
+
+def grid(device: torch.device) -> CoordinateSet:
+    random = torch.Generator().manual_seed(0)
+    coords = (torch.rand((2, 4, 5, 6), generator=random) < 0.4).nonzero()
+    # Some voxels alone, so that there are tiles without a neighbour in some parts.
+    alone = torch.cartesian_prod(*[torch.arange(20, 60, 3)] * 2)[:30]
+    lonely = torch.stack([torch.ones(30), alone[:, 0], torch.full((30,), 20), alone[:, 1]], dim=1)
+    return CoordinateSet(torch.cat([coords, lonely]).to(device, torch.int32), 2)
+
+
+def cases(device: torch.device, bfloat16: bool = True) -> Iterator[tuple[str, float, float]]:
+    """(name, largest difference over largest value, tolerance) of every case."""
+    from voxlume.sparse import conv_triton, neighbors_triton
+    from voxlume.sparse.tiling import make_tiling
+
+    coordinates = grid(device)
+    keys = voxel_keys(coordinates.coords)
+    neighbors = coordinates.memo("neighbors", lambda: find_neighbors(*keys))
+    yield "hash", _error(neighbors_triton.find_neighbors(*keys), neighbors), 0
+    far = coordinates.coords * torch.tensor([2**29, 1, 1, 1], dtype=torch.int32, device=device)
+    far += torch.tensor([0, 1980, 1980, 1980], dtype=torch.int32, device=device)
+    yield "hash far apart", _error(neighbors_triton.find_neighbors(*voxel_keys(far)), neighbors), 0
+    x = SparseTensor.on(coordinates, torch.empty((len(coordinates), 0), device=device))
+    kept = torch.rand((len(x), 8), generator=torch.Generator().manual_seed(1)).to(device) < 0.5
+    lineage = subdivide(x, kept).children.lineage
+    assert lineage is not None
+    derived = derive_neighbors(neighbors, lineage)
+    yield "derive", _error(neighbors_triton.derive_neighbors(neighbors, lineage), derived), 0
+
+    normal = _normal(device)
+    for ci, co, dtype in CONVOLUTIONS:
+        if dtype == torch.bfloat16 and not bfloat16:
+            continue
+        features, grad = normal((len(x), ci), dtype), normal((len(x), co), dtype)
+        weight, bias = normal((co, 3, 3, 3, ci), dtype), normal((co,), dtype)
+        name = f"{ci} {co} {str(dtype)[6:]}"
+        expected = conv_reference.forward(features, weight, bias, coordinates)
+        yield (
+            f"forward {name}",
+            _error(conv_triton.forward(features, weight, bias, coordinates), expected),
+            TOLERANCE[dtype],
+        )
+        expected = conv_reference.grad_weight(features, grad, coordinates)
+        yield (
+            f"weight {name}",
+            _error(conv_triton.grad_weight(features, grad, coordinates), expected),
+            TOLERANCE[dtype],
+        )
+
+    features, weight, bias = (normal(s, torch.float16) for s in ((len(x), 64), (32, 3, 3, 3, 64), (32,)))
+    expected = conv_reference.forward(features, weight, bias, coordinates)
+    for rows, co, ci, parts, bulk_copy in CONFIGURATIONS:
+        if device.type == "cuda":
+            rows *= 4  # a warp group's matrix instruction wants 64 rows
+        tiles = make_tiling(neighbors, rows, parts, window=128)
+        config = conv_triton.Config(rows, co, ci, 4, 2, parts)
+        bulk_copy = bulk_copy and (device.type == "cpu" or torch.cuda.get_device_capability(device)[0] == 9)
+        out = conv_triton.convolve(features, weight, bias, tiles, config, bulk_copy)
+        yield (
+            f"configuration {rows if device.type == 'cpu' else rows // 4, co, ci, parts, bulk_copy}",
+            _error(out, expected),
+            TOLERANCE[torch.float16],
+        )
+
+
+def _normal(device: torch.device) -> Callable[[tuple[int, ...], torch.dtype], torch.Tensor]:
+    random = torch.Generator().manual_seed(2)
+    return lambda shape, dtype: torch.randn(shape, generator=random).to(device, dtype)
+
+
+def _error(got: torch.Tensor, expected: torch.Tensor) -> float:
+    difference = (got.double() - expected.double()).abs().max()
+    return float(difference / expected.double().abs().max())
+
+
+if __name__ == "__main__":
+    # The interpreter multiplies bfloat16 wrongly: it hands NumPy the bits.
+    print(json.dumps(list(cases(torch.device("cpu"), bfloat16=False))))
