@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from voxlume.app.console import progress_bar
+from voxlume.app.paths import check_output
 
 
 @dataclass
@@ -25,6 +26,8 @@ class Compare:
     """Points on each surface."""
     seed: int = 0
     """Of the random points."""
+    picture: Path | None = None
+    """Also draw both side by side into this PNG."""
     json: bool = False
     """Print as JSON."""
 
@@ -34,13 +37,18 @@ class Compare:
         from rich.console import Console
 
         from voxlume.evaluation.compare import compare
+        from voxlume.render.picture import save_png, side_by_side
         from voxlume.render.source import load_surface
 
+        if self.picture is not None:
+            check_output(self.picture, (".png",))
         a, resolution_a = load_surface(self.a)
         b, resolution_b = load_surface(self.b)
         resolution = self.resolution or resolution_b or resolution_a
         with progress_bar():
             result = compare(a, b, resolution=resolution, samples=self.samples, seed=self.seed)
+        if self.picture is not None:
+            save_png(side_by_side(a, b, (self.a.name, self.b.name)), self.picture)
         if self.json:
             print(json.dumps(result.to_dict(), indent=2))
         else:
