@@ -6,7 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numba import prange
 from numpy.typing import NDArray
+
+from voxlume.jit import parallel_kernel
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +31,25 @@ class Camera:
 
     def clip_positions(self, points: NDArray[np.floating], aspect: float = 1.0) -> NDArray[np.float64]:
         """Points (n, 3) as (n, 4) for :func:`voxlume.render.raster.rasterize`; z and w are the distance."""
-        view = (np.asarray(points, np.float64) - self.position) @ self.axes.T
         focal = 1.0 / math.tan(self.fov / 2)
-        z = view[:, 2]
-        return np.stack([view[:, 0] * (focal / aspect), view[:, 1] * focal, z, z], axis=1)
+        rows = self.axes[[0, 1, 2, 2]] * [[focal / aspect], [focal], [1.0], [1.0]]
+        return transform(np.ascontiguousarray(points, np.float64), self.position, rows, np.zeros(4))
+
+
+@parallel_kernel
+def transform(
+    points: NDArray[np.float64],
+    origin: NDArray[np.float64],
+    rows: NDArray[np.float64],
+    offset: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """``rows @ (point - origin) + offset`` for each of (n, 3) points, (n, 4); exact for far-away origins."""
+    out = np.empty((len(points), 4), np.float64)
+    for i in prange(len(points)):
+        x, y, z = points[i, 0] - origin[0], points[i, 1] - origin[1], points[i, 2] - origin[2]
+        for k in range(4):
+            out[i, k] = rows[k, 0] * x + rows[k, 1] * y + rows[k, 2] * z + offset[k]
+    return out
 
 
 def look_at(

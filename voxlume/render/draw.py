@@ -14,11 +14,11 @@ from voxlume.render.brdf import reflectance_table
 from voxlume.render.camera import Camera
 from voxlume.render.environment import Environment, studio
 from voxlume.render.occlusion import ambient_occlusion
-from voxlume.render.raster import Fragments, rasterize
-from voxlume.render.scene import Scene
+from voxlume.render.raster import Fragments
+from voxlume.render.scene import Part, Scene
 from voxlume.render.shade import CHANNELS, LightArrays, shade_points
 from voxlume.render.shadow import ShadowMap, lit_share, shadow_map
-from voxlume.render.tonemap import compress_highlights
+from voxlume.render.tonemap import neutral
 
 _MOST_LAYERS = 32
 _OPAQUE_ENOUGH = 0.01  # less light than this from behind is not worth another layer
@@ -110,39 +110,31 @@ class _Canvas:
 
     def draw(self) -> None:
         scene = self.scene
-        faces = scene.sampler.surface.faces
         shadows = self._shadows()
-        solid_faces = faces[scene.solid] if len(scene.see_through) else faces
-        solid = self._rasterize(solid_faces)
+        solid = self._rasterize(scene.solid)
         if len(scene.see_through):
-            self._lay_see_through(faces[scene.see_through], solid.depth.copy(), shadows)
+            self._lay_see_through(solid.depth.copy(), shadows)
         pixel = _seen_pixels(solid.face_index, self.passed)
-        local = solid.face_index.reshape(-1)[pixel]
-        face = scene.solid[local] if len(scene.see_through) else local
+        face = scene.solid.index[solid.face_index.reshape(-1)[pixel]]
         self._lay(pixel, face, solid, shadows, self._occlusion(solid, pixel, face))
 
-    def _lay_see_through(
-        self, faces: NDArray[np.int32], before: NDArray[np.float32], shadows: ShadowMap | None
-    ) -> None:
+    def _lay_see_through(self, before: NDArray[np.float32], shadows: ShadowMap | None) -> None:
         """Peel the surfaces that may let light pass, front to back, until no pixel needs another."""
         layer: Fragments | None = None
         for _ in range(_MOST_LAYERS):
-            layer = self._rasterize(faces, beyond=layer, before=before)
+            layer = self._rasterize(self.scene.see_through, beyond=layer, before=before)
             pixel = _seen_pixels(layer.face_index, self.passed)
             if not len(pixel):
                 break
-            face = self.scene.see_through[layer.face_index.reshape(-1)[pixel]]
+            face = self.scene.see_through.index[layer.face_index.reshape(-1)[pixel]]
             self._lay(pixel, face, layer, shadows, np.zeros(0, np.float32))
             _close_pixels(pixel, self.passed, before.reshape(-1))
 
     def _rasterize(
-        self,
-        faces: NDArray[np.int32],
-        beyond: Fragments | None = None,
-        before: NDArray[np.float32] | None = None,
+        self, part: Part, beyond: Fragments | None = None, before: NDArray[np.float32] | None = None
     ) -> Fragments:
-        return rasterize(
-            self.clip, faces, self.height, self.width, near=self.camera.near, beyond=beyond, before=before
+        return part.rasterize(
+            self.clip, self.height, self.width, near=self.camera.near, beyond=beyond, before=before
         )
 
     def _shadows(self) -> ShadowMap | None:
@@ -293,7 +285,7 @@ def _resolve(
             for i in range(k):
                 for j in range(k):
                     p = (r * k + i) * sample_width + c * k + j
-                    red, green, blue = compress_highlights(
+                    red, green, blue = neutral(
                         max(color[p, 0], 0.0), max(color[p, 1], 0.0), max(color[p, 2], 0.0)
                     )
                     total[0] += red

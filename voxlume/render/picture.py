@@ -21,7 +21,7 @@ from voxlume.render.tonemap import encode
 from voxlume.texture import srgb_to_linear
 
 _PAPER = 0.955  # sRGB value of the background
-_MAP_PAPER = np.array([0.74, 0.79, 0.87])  # not grey, so that every value of a map stands out
+_MAP_PAPER = np.array([0.80, 0.84, 0.90])  # not grey, so that every value of a map stands out
 _INK = (70, 72, 76)
 _MAPS = ("base color", "normal", "metallic", "roughness", "alpha")
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from voxlume.asset import DEFAULT_MATERIAL, Asset, Material, Mesh, Texture
 from voxlume.errors import AssetError
 from voxlume.render.normals import CreaseNormals, face_normals
+from voxlume.render.raster import Fragments, rasterize
 from voxlume.texture import MaterialSampler, TexturePack, pack_textures
 
 
@@ -42,6 +43,49 @@ class ShadingArrays(NamedTuple):
     glass: NDArray[np.bool_]
 
 
+class Part:
+    """Some of the faces of a scene, cheap to rasterise on their own.
+
+    Attributes
+    ----------
+    index : int32 (k,), the faces' numbers in the scene.
+    vertices : int32 (n,), the vertices they use, or None for all vertices.
+    faces : int32 (k, 3), over ``vertices``.
+    """
+
+    def __init__(self, faces: NDArray[np.int32], index: NDArray[np.integer], num_vertices: int) -> None:
+        self.index = index.astype(np.int32)
+        self.vertices: NDArray[np.int32] | None = None
+        if len(index) == len(faces):
+            self.faces = faces
+            return
+        used = np.zeros(num_vertices, np.bool_)
+        used[faces[index]] = True
+        self.vertices = np.flatnonzero(used).astype(np.int32)
+        self.faces = (np.cumsum(used, dtype=np.int32) - np.int32(1))[faces[index]]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def rasterize(
+        self,
+        clip: NDArray[np.float64],
+        height: int,
+        width: int,
+        *,
+        near: float = 1e-9,
+        beyond: Fragments | None = None,
+        before: NDArray[np.float32] | None = None,
+    ) -> Fragments:
+        """:func:`voxlume.render.raster.rasterize` of this part, given all clip positions of the scene.
+
+        Face indices are local; ``index`` leads back to the scene.
+        """
+        if self.vertices is not None:
+            clip = clip[self.vertices]
+        return rasterize(clip, self.faces, height, width, near=near, beyond=beyond, before=before)
+
+
 class Scene:
     """An asset ready for drawing from any side.
 
@@ -49,7 +93,7 @@ class Scene:
     ----------
     sampler : material look-up; its ``vertices`` and ``surface.faces`` are the geometry.
     shading, detail_pack : the further arrays, and the normal and emissive textures.
-    solid, see_through : int32 indices of the faces that hide what is behind them and of those that may not.
+    solid, see_through : the faces that hide what is behind them, and those that may not.
     center, radius : the sphere about the middle of the bounding box that holds every used vertex.
     floor : the smallest y.
 
@@ -63,20 +107,21 @@ class Scene:
             raise AssetError(f"{asset.name or 'asset'}: no geometry (no triangle) to draw")
         self.sampler = MaterialSampler(asset)
         vertices, faces = self.sampler.vertices, self.sampler.surface.faces
-        low, high = asset.bounds()
+        used = np.zeros(len(vertices), np.bool_)
+        used[faces.reshape(-1)] = True
+        points = vertices[used]
+        low, high = points.min(axis=0), points.max(axis=0)
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             raise AssetError(f"{asset.name or 'asset'}: the positions are not finite numbers")
         self.center = low / 2 + high / 2
-        used = np.zeros(len(vertices), np.bool_)
-        used[faces] = True
-        self.radius = float(np.sqrt(((vertices[used] - self.center) ** 2).sum(axis=1).max()))
+        self.radius = float(np.sqrt(((points - self.center) ** 2).sum(axis=1).max()))
         if not (0 < self.radius < np.inf):
             raise AssetError(f"{asset.name or 'asset'}: all vertices coincide, there is nothing to draw")
         self.floor = float(low[1])
         meshes = [m for m in asset.meshes if len(m.faces)]
         solid = _solid_faces(asset, meshes)
-        self.solid = np.flatnonzero(solid).astype(np.int32)
-        self.see_through = np.flatnonzero(~solid).astype(np.int32)
+        self.solid = Part(faces, np.flatnonzero(solid), len(vertices))
+        self.see_through = Part(faces, np.flatnonzero(~solid), len(vertices))
         self.shading, self.detail_pack = _shading_arrays(asset, meshes, self.sampler)
 
 

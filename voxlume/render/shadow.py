@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from voxlume.jit import parallel_kernel
+from voxlume.render.camera import transform
 from voxlume.render.occlusion import spin
 from voxlume.render.raster import rasterize
 from voxlume.render.scene import Scene
@@ -42,19 +43,17 @@ def shadow_map(scene: Scene, direction: NDArray[np.float64]) -> ShadowMap:
     side /= np.linalg.norm(side)
     axes = np.stack([side, np.cross(side, direction), -direction]) / (1.001 * scene.radius)
     to_map = np.concatenate([axes, -(axes @ scene.center)[:, None]], axis=1)
-    vertices, faces = scene.sampler.vertices, scene.sampler.surface.faces
-    placed = vertices @ axes.T + to_map[:, 3]
-    clip = np.concatenate([placed, np.ones((len(placed), 1))], axis=1)
-    solid_faces = faces[scene.solid] if len(scene.see_through) else faces
-    depth = rasterize(clip, solid_faces, _MAP_SIZE, _MAP_SIZE).depth
+    rows = np.concatenate([axes, np.zeros((1, 3))])
+    clip = transform(scene.sampler.vertices, scene.center, rows, np.array([0.0, 0, 0, 1]))
+    depth = scene.solid.rasterize(clip, _MAP_SIZE, _MAP_SIZE).depth
     layer = None
     for _ in range(_MASK_LAYERS if len(scene.see_through) else 0):
-        layer = rasterize(clip, faces[scene.see_through], _MAP_SIZE, _MAP_SIZE, beyond=layer, before=depth)
+        layer = scene.see_through.rasterize(clip, _MAP_SIZE, _MAP_SIZE, beyond=layer, before=depth)
         hit = layer.face_index >= 0
         if not hit.any():
             break
         sampled = scene.sampler.sample(
-            scene.see_through[layer.face_index[hit]], layer.barycentric[hit], scene.radius / _MAP_SIZE
+            scene.see_through.index[layer.face_index[hit]], layer.barycentric[hit], scene.radius / _MAP_SIZE
         )
         opaque = np.zeros(hit.shape, bool)
         opaque[hit] = sampled[:, 5] > 0.5
@@ -118,17 +117,10 @@ def floor_shadow(scene: Scene) -> NDArray[np.float32]:
     blurs and weakens what it shows, as it does under a large light.
     """
     extent = _FLOOR_SPREAD * scene.radius
-    vertices, faces = scene.sampler.vertices, scene.sampler.surface.faces
-    clip = np.stack(
-        [
-            (vertices[:, 0] - scene.center[0]) / extent,
-            (scene.center[2] - vertices[:, 2]) / extent,
-            (vertices[:, 1] - scene.floor) / scene.radius,
-            np.ones(len(vertices)),
-        ],
-        axis=1,
-    )
-    seen = rasterize(clip, faces, _FLOOR_SIZE, _FLOOR_SIZE)
+    rows = np.array([[1, 0, 0], [0, 0, -1], [0, extent / scene.radius, 0], [0, 0, 0]]) / extent
+    lift = (scene.center[1] - scene.floor) / scene.radius
+    clip = transform(scene.sampler.vertices, scene.center, rows, np.array([0.0, 0, lift, 1]))
+    seen = rasterize(clip, scene.sampler.surface.faces, _FLOOR_SIZE, _FLOOR_SIZE)
     hit = seen.face_index >= 0
     if len(scene.see_through):
         sampled = scene.sampler.sample(

@@ -8,18 +8,21 @@ from numpy.typing import NDArray
 from voxlume.jit import inner_kernel
 from voxlume.texture import linear_to_srgb
 
-_START = 0.76
+_REFLECTED = 0.02
+_START = 0.78
 _DESATURATION = 0.15
 
 
 @inner_kernel
-def compress_highlights(red: float, green: float, blue: float) -> tuple[float, float, float]:
-    """Keep colours up to 0.76 as they are and roll what is brighter off to white.
+def neutral(red: float, green: float, blue: float) -> tuple[float, float, float]:
+    """Linear light to linear display light in [0, 1]: colours stay, highlights roll off to white.
 
-    Linear in, linear display light in [0, 1] out. This is the shoulder of the Khronos PBR Neutral tone
-    mapper (2024). Its toe is left out: it takes the reflection of a white surrounding away from dark
-    colours, and our studio is not white all around.
+    The Khronos PBR Neutral tone mapper (2024), except that it takes 0.02 of reflected surroundings off
+    dark colours instead of 0.04: our studio is half as bright as the white room it is made for.
     """
+    low = min(red, green, blue)
+    offset = low - low * low / (4 * _REFLECTED) if low < 2 * _REFLECTED else _REFLECTED
+    red, green, blue = red - offset, green - offset, blue - offset
     peak = max(red, green, blue)
     if peak < _START:
         return red, green, blue

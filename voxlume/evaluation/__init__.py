@@ -1,0 +1,1 @@
+"""How close two assets are: distances, normals, materials, lost parts."""

@@ -1,0 +1,130 @@
+"""Points on surfaces: drawn evenly, and the nearest to given ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import igl
+import numpy as np
+from numpy.typing import NDArray
+
+from voxlume.errors import AssetError
+
+_BATCH = 65536
+
+
+@dataclass(frozen=True, eq=False)
+class SurfacePoints:
+    """n points on a triangle mesh.
+
+    Attributes
+    ----------
+    position : float64 (n, 3).
+    face : int64 (n,).
+    barycentric : float64 (n, 3).
+    normal : float64 (n, 3), unit normal of the face by the right-hand rule.
+    """
+
+    position: NDArray[np.float64]
+    face: NDArray[np.int64]
+    barycentric: NDArray[np.float64]
+    normal: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.face)
+
+
+class Surface:
+    """A triangle mesh that points can be drawn from and looked up on.
+
+    Faces without area carry no surface: nothing is drawn from them and no point is nearest to them.
+
+    Parameters
+    ----------
+    vertices : float64 (n, 3).
+    faces : int (m, 3).
+    name : what error messages call it.
+
+    Raises
+    ------
+    AssetError : no face, no area, or positions that are not finite.
+    """
+
+    def __init__(
+        self, vertices: NDArray[np.float64], faces: NDArray[np.integer], name: str = "asset"
+    ) -> None:
+        if not len(faces):
+            raise AssetError(f"{name}: no geometry (no triangle) to compare")
+        self.vertices = np.ascontiguousarray(vertices, np.float64)
+        self.faces = np.ascontiguousarray(faces, np.int64)
+        corners = self.vertices[self.faces]
+        if not np.isfinite(corners).all():
+            raise AssetError(f"{name}: the positions are not finite numbers")
+        # Lengths near 1e-160 would underflow when squared.
+        scale = max(float(np.abs(corners - corners[0, 0]).max()), np.finfo(float).tiny)
+        cross = np.cross((corners[:, 1] - corners[:, 0]) / scale, (corners[:, 2] - corners[:, 0]) / scale)
+        double_area = np.linalg.norm(cross, axis=1)
+        self.area = double_area / 2 * scale * scale
+        self.normal = cross / np.where(double_area > 0, double_area, 1)[:, None]
+        self._relative_area = double_area
+        if not double_area.sum() > 0:
+            raise AssetError(f"{name}: all triangles are degenerate, there is no surface to compare")
+        self._solid = np.flatnonzero(double_area > 0)
+        self._tree: igl.AABB | None = None
+        self._tree_faces = self.faces if len(self._solid) == len(faces) else self.faces[self._solid]
+
+    def draw(self, count: int, seed: int) -> SurfacePoints:
+        """``count`` points, uniform by area and stratified along the faces' order; the same for a seed."""
+        random = np.random.default_rng(seed)
+        cumulative = np.cumsum(self._relative_area)
+        place = (np.arange(count) + random.random(count)) / count * cumulative[-1]
+        face = np.searchsorted(cumulative, place, side="right")
+        face = self._solid[np.clip(np.searchsorted(self._solid, face), 0, len(self._solid) - 1)]
+        r, s = np.sqrt(random.random(count)), random.random(count)
+        barycentric = np.stack([1 - r, r * (1 - s), r * s], axis=1)
+        return self.at(face, barycentric)
+
+    def at(self, face: NDArray[np.integer], barycentric: NDArray[np.float64]) -> SurfacePoints:
+        """The points (n,) faces, (n, 3) weights."""
+        position = np.einsum("nk,nkc->nc", barycentric, self.vertices[self.faces[face]])
+        return SurfacePoints(position, np.asarray(face, np.int64), barycentric, self.normal[face])
+
+    def nearest(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], SurfacePoints]:
+        """For (n, 3) points the distances float64 (n,) to the surface and the points on it."""
+        if self._tree is None:
+            self._tree = igl.AABB()
+            self._tree.init(self.vertices, self._tree_faces)
+        squared, face, closest = [], [], []
+        for start in range(0, len(points), _BATCH):
+            batch = np.ascontiguousarray(points[start : start + _BATCH], np.float64)
+            d, f, c = self._tree.squared_distance(self.vertices, self._tree_faces, batch)
+            squared.append(np.atleast_1d(d))
+            face.append(np.atleast_1d(f))
+            closest.append(np.atleast_2d(c))
+        if not squared:
+            empty = np.zeros((0, 3))
+            return np.zeros(0), SurfacePoints(empty, np.zeros(0, np.int64), empty, empty)
+        index = self._solid[np.concatenate(face)]
+        position = np.concatenate(closest)
+        found = SurfacePoints(position, index, self._barycentric(position, index), self.normal[index])
+        return np.sqrt(np.maximum(np.concatenate(squared), 0)), found
+
+    def forget_tree(self) -> None:
+        """Free the search tree, which takes more memory than the mesh."""
+        self._tree = None
+
+    def _barycentric(self, points: NDArray[np.float64], face: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Weights (n, 3), clipped to the face, of points on (n,) faces."""
+        a, b, c = np.moveaxis(self.vertices[self.faces[face]], 1, 0)
+        normal = self.normal[face]
+        weights = np.stack(
+            [
+                np.einsum("nc,nc->n", np.cross(c - b, points - b), normal),
+                np.einsum("nc,nc->n", np.cross(a - c, points - c), normal),
+                np.einsum("nc,nc->n", np.cross(b - a, points - a), normal),
+            ],
+            axis=1,
+        )
+        weights = np.maximum(weights, 0)
+        total = weights.sum(axis=1, keepdims=True)
+        return np.where(total > 0, weights / np.where(total > 0, total, 1), 1 / 3)
