@@ -22,8 +22,8 @@ from voxlume.errors import AssetError
 MAX_SIDE = 16384
 """Pixels along a side: what current graphics hardware takes."""
 
-BUDGET_FLOOR = 384 * 2**20
-"""Decoded bytes that the textures of any asset may take together, such as two of 8192 x 8192 RGB."""
+BUDGET_FLOOR = 256 * 2**20
+"""Decoded bytes that the textures of any asset may take together, such as one of 8192 x 8192 RGBA."""
 
 BUDGET_FACTOR = 100
 """Large texture files may unfold to this many times their size; photographs reach about 40."""

@@ -11,17 +11,21 @@ from numpy.typing import NDArray
 from voxlume.asset import Mesh
 from voxlume.errors import AssetError
 
+MAX_UV = 2.0**24
+"""Where float32 has no fractional part left."""
+
 _FACES_AT_ONCE = 2**15
 
 
 def drop_broken_vertices(mesh: Mesh) -> tuple[Mesh, int]:
     """The mesh without vertices that are not finite and without faces that touch them.
 
-    UVs, colours and attributes that are not finite become 0 (colours: 1).
+    UVs, colours and attributes that are not finite become 0 (colours: 1), and so do UVs so large that
+    they have no place in a texture any more.
 
     Returns
     -------
-    mesh : the same object where nothing had to be done.
+    mesh : shares all arrays in which nothing had to be done.
     dropped : how many faces were removed.
     """
     sound = np.logical_and.reduce(np.isfinite(mesh.vertices), axis=1)
@@ -39,19 +43,18 @@ def drop_broken_vertices(mesh: Mesh) -> tuple[Mesh, int]:
             colors=None if mesh.colors is None else mesh.colors[sound],
             attributes={name: values[sound] for name, values in mesh.attributes.items()},
         )
-    arrays = [*mesh.uvs, *mesh.attributes.values(), *([] if mesh.colors is None else [mesh.colors])]
-    if not all(np.isfinite(a).all() for a in arrays):
-        mesh = replace(
-            mesh,
-            uvs=tuple(_finite(uv) for uv in mesh.uvs),
-            colors=None if mesh.colors is None else _finite(mesh.colors, 1.0),
-            attributes={name: _finite(values) for name, values in mesh.attributes.items()},
-        )
-    return mesh, dropped
+    return replace(
+        mesh,
+        uvs=tuple(_bounded(uv, MAX_UV) for uv in mesh.uvs),
+        colors=None if mesh.colors is None else _bounded(mesh.colors, np.inf, 1.0),
+        attributes={name: _bounded(values, np.inf) for name, values in mesh.attributes.items()},
+    ), dropped
 
 
-def _finite(values: NDArray[np.float32], filler: float = 0.0) -> NDArray[np.float32]:
-    return np.where(np.isfinite(values), values, np.float32(filler))
+def _bounded(values: NDArray[np.float32], limit: float, filler: float = 0.0) -> NDArray[np.float32]:
+    """Values below the limit in magnitude, the filler for the others; the same array where all are."""
+    usable = np.abs(values) < limit
+    return values if usable.all() else np.where(usable, values, np.float32(filler))
 
 
 def with_sound_normals(mesh: Mesh) -> Mesh:

@@ -79,7 +79,7 @@ class Accessors:
         if index is None:
             owner.fail(key, "is missing")
         record = self._views[index]
-        stride = record.integer("byteStride", low=1, high=4096) if "byteStride" in record else None
+        stride = record.integer("byteStride", 0, high=4096) or None
         for name in _MESHOPT:
             compressed = record.extension(name)
             if compressed is not None:

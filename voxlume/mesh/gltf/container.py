@@ -171,6 +171,8 @@ class GltfFile:
             chunks.setdefault(kind, view[position : position + size])
             position += size
             first = False
+            if _BIN_CHUNK in chunks:
+                break
         if _JSON_CHUNK not in chunks:
             raise AssetError("the GLB file has no JSON chunk")
         return chunks[_JSON_CHUNK], chunks.get(_BIN_CHUNK)

@@ -24,6 +24,8 @@ _NEAREST_MINIFYING = (_NEAREST, 9984, 9986)
 _MINIFYING = (_NEAREST, _LINEAR, 9984, 9985, 9986, 9987)
 _FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")
 MAX_IMAGE_FILE_BYTES = 2**28
+MAX_EMISSION = 1e9
+MAX_TEXTURE_TRANSFORM = 1e6
 
 # Where a texture may have several sources, in the order in which they are tried: exact before lossy.
 _SOURCES_BEFORE = ("EXT_texture_webp", "EXT_texture_avif")
@@ -88,10 +90,10 @@ class Materials:
         normal = self._use(uses, "normal", record, "normalTexture")
         self._use(uses, "occlusion", record, "occlusionTexture")
         self._use(uses, "emissive", record, "emissiveTexture")
-        emissive = color(record, "emissiveFactor", (0, 0, 0))
+        emissive = color(record, "emissiveFactor", (0, 0, 0), MAX_EMISSION)
         strength = record.extension("KHR_materials_emissive_strength")
         if strength is not None:
-            emissive *= strength.number("emissiveStrength", 1.0, low=0)
+            emissive *= min(strength.number("emissiveStrength", 1.0, low=0), MAX_EMISSION)
         transmission = record.extension("KHR_materials_transmission")
         transmitted = 0.0
         if transmission is not None:
@@ -119,7 +121,7 @@ class Materials:
         self, record: Record, uses: dict[Slot, _TextureUse]
     ) -> SpecularGlossiness | None:
         extension = record.extension("KHR_materials_pbrSpecularGlossiness")
-        if extension is None:
+        if extension is None or record.extension("KHR_materials_unlit") is not None:
             return None
         for slot in ("base", "metallic_roughness"):
             uses.pop(slot, None)  # a fallback for readers without the extension
@@ -127,7 +129,7 @@ class Materials:
         self._use(uses, "specular", extension, "specularGlossinessTexture")
         return SpecularGlossiness(
             diffuse=color(extension, "diffuseFactor", (1, 1, 1, 1)),
-            specular=color(extension, "specularFactor", (1, 1, 1)).clip(0, 1),
+            specular=color(extension, "specularFactor", (1, 1, 1)),
             glossiness=_clip(extension.number("glossinessFactor", 1.0)),
         )
 
@@ -158,11 +160,10 @@ class Materials:
         transform = info.extension("KHR_texture_transform")
         if transform is not None:
             texcoord = transform.integer("texCoord", texcoord, high=MAX_UV_SETS - 1)
-            matrix = texture_matrix(
-                transform.numbers("offset", 2, (0, 0)),
-                transform.number("rotation", 0.0),
-                transform.numbers("scale", 2, (1, 1)),
-            )
+            offset, scale = transform.numbers("offset", 2, (0, 0)), transform.numbers("scale", 2, (1, 1))
+            if max(map(abs, (*offset, *scale))) > MAX_TEXTURE_TRANSFORM:
+                raise AssetError(f"{transform.where} moves or scales a texture beyond all measure")
+            matrix = texture_matrix(offset, transform.number("rotation", 0.0), scale)
         index = record.reference("sampler", self._samplers)
         sampler = self._samplers[index] if index is not None else Record({}, record.where)
         wraps = tuple(_WRAPS[sampler.choice(key, tuple(_WRAPS), 10497)] for key in ("wrapS", "wrapT"))

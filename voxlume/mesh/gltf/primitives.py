@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from voxlume.errors import AssetError
-from voxlume.mesh.gltf.accessors import Accessor, Accessors
-from voxlume.mesh.gltf.budget import PRIMITIVE_BYTES
+from voxlume.mesh.gltf.accessors import NUM_COMPONENTS, Accessor, Accessors
+from voxlume.mesh.gltf.budget import ATTRIBUTE_BYTES, PRIMITIVE_BYTES
 from voxlume.mesh.gltf.container import GltfFile
 from voxlume.mesh.gltf.draco import decode_draco
 from voxlume.mesh.gltf.surface import Surface
@@ -22,7 +23,7 @@ _MAX_SKIN_SETS = 16
 
 
 def read_primitive(
-    primitive: Record, morph_weights: list[float], skinned: bool, accessors: Accessors, file: GltfFile
+    primitive: Record, morph_weights: Sequence[float], skinned: bool, accessors: Accessors, file: GltfFile
 ) -> Surface | None:
     """One primitive as triangles, or None (with a warning) where it has none.
 
@@ -51,8 +52,8 @@ def read_primitive(
         raise AssetError(
             f"{primitive.where}: index {highest} is out of range, there are {num_vertices} vertices"
         )
+    file.budget.spend(12 * len(faces), primitive.where)
     rows, faces = _used_vertices(faces, num_vertices)
-    file.budget.spend(faces.nbytes, primitive.where)
 
     arrays = _vertex_arrays(stored, rows, skinned, file, primitive.where)
     _apply_morph(primitive, morph_weights, arrays, rows, num_vertices, accessors, file)
@@ -68,9 +69,8 @@ def _stored_arrays(
         return decode_draco(draco, primitive, attributes, accessors, file)
     stored = {}
     for name in attributes.fields:
-        if _is_read(name):
-            index = attributes.reference(name, accessors.records)
-            assert index is not None
+        index = attributes.reference(name, accessors.records)
+        if index is not None and _is_read(name, accessors.records[index], file):
             stored[name] = accessors.read(index)
     count = len(stored["POSITION"])
     for name, accessor in stored.items():
@@ -78,6 +78,7 @@ def _stored_arrays(
             raise AssetError(f"{primitive.where}: {name} has {len(accessor)} elements, POSITION has {count}")
     index = primitive.reference("indices", accessors.records)
     if index is None:
+        file.budget.spend(4 * count, primitive.where)
         indices: NDArray[np.integer] = np.arange(count, dtype=np.uint32)
     else:
         indices = _index_list(accessors.read(index))
@@ -128,10 +129,14 @@ def _used_vertices(
     return np.flatnonzero(used), renumber[faces.astype(np.intp)].astype(np.int32)
 
 
-def _is_read(name: str) -> bool:
-    return name in ("POSITION", "NORMAL", "COLOR_0") or name.startswith(
-        ("TEXCOORD_", "JOINTS_", "WEIGHTS_", "_")
-    )
+def _is_read(name: str, accessor: Record, file: GltfFile) -> bool:
+    """Whether the attribute has a place in a mesh; an application's own may be of any type."""
+    if name.startswith("_"):
+        if accessor.fields.get("type") in NUM_COMPONENTS:
+            return True
+        file.warn(f"{accessor.where}: attribute {name} skipped, its type is not read")
+        return False
+    return name in ("POSITION", "NORMAL", "COLOR_0") or name.startswith(("TEXCOORD_", "JOINTS_", "WEIGHTS_"))
 
 
 def _vertex_arrays(
@@ -145,7 +150,8 @@ def _vertex_arrays(
         accessor = stored[name]
         if accessor.data.shape[1] not in widths:
             raise AssetError(f"{where}: {name} has {accessor.data.shape[1]} components")
-        file.budget.spend(count * accessor.data.shape[1] * np.dtype(dtype).itemsize, f"{where}: {name}")
+        num_bytes = count * accessor.data.shape[1] * np.dtype(dtype).itemsize
+        file.budget.spend(max(num_bytes, ATTRIBUTE_BYTES), f"{where}: {name}")
         arrays[name] = accessor.floats(rows, dtype=dtype, always_normalized=normalized)
 
     take("POSITION", (3,), np.float64)
@@ -177,7 +183,7 @@ def _consecutive(stored: dict[str, Accessor], prefix: str, limit: int) -> list[i
 
 def _apply_morph(
     primitive: Record,
-    weights: list[float],
+    weights: Sequence[float],
     arrays: dict[str, NDArray],
     rows: NDArray[np.intp] | None,
     num_vertices: int,
@@ -185,6 +191,9 @@ def _apply_morph(
     file: GltfFile,
 ) -> None:
     """Add the weighted displacements of the morph targets to the arrays, in place."""
+    if not any(weights):
+        return
+    file.budget.spend(len(primitive.items("targets")) * ATTRIBUTE_BYTES, primitive.at("targets"))
     targets = primitive.records("targets")
     for weight, target in zip(weights, targets, strict=False):
         if weight == 0:
@@ -221,8 +230,8 @@ def _surface(arrays: dict[str, NDArray], faces: NDArray[np.int32]) -> Surface:
     if not joint_sets:
         return surface
     joints = np.concatenate([arrays[n] for n in joint_sets], axis=1).astype(np.int64)
-    weights = np.concatenate([arrays[n.replace("JOINTS", "WEIGHTS")] for n in joint_sets], axis=1)
-    return replace(surface, joints=joints, weights=_unit_sum(weights))
+    weights = _unit_sum(np.concatenate([arrays[n.replace("JOINTS", "WEIGHTS")] for n in joint_sets], axis=1))
+    return replace(surface, joints=np.where(weights != 0, joints, 0), weights=weights)
 
 
 def _squeezed(array: NDArray) -> NDArray:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxlume.errors import AssetError
+from voxlume.mesh.gltf.budget import NODE_BYTES, Budget
 from voxlume.mesh.gltf.values import Record
 
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
@@ -23,9 +24,10 @@ class Scene:
     drawn : the nodes under the scene's roots, each once, parents first.
     """
 
-    def __init__(self, root: Record) -> None:
+    def __init__(self, root: Record, budget: Budget) -> None:
+        budget.spend(len(root.items("nodes")) * NODE_BYTES, "nodes")
         self.nodes = root.records("nodes")
-        children = [node.references("children", self.nodes) for node in self.nodes]
+        children = [n.references("children", self.nodes) if "children" in n else [] for n in self.nodes]
         self._children = children
         levels = _levels(children)
         self.world = _global_transforms(self.nodes, children, levels)

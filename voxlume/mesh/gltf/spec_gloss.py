@@ -19,6 +19,8 @@ DIELECTRIC_SPECULAR = 0.04
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _ROWS_AT_ONCE = 64
+CONVERSION_BYTES = 16
+"""Budget per texel: more than the 7 bytes that are made, because converting takes time too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +95,7 @@ def _convert_images(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Base-colour (h, w, 4) and metallic-roughness (h, w, 3) images; one source may be 1 x 1."""
     height, width = np.broadcast_shapes(diffuse.shape[:2], specular.shape[:2])
-    budget.spend(height * width * 7, "converting specular-glossiness textures")
+    budget.spend(height * width * CONVERSION_BYTES, "converting specular-glossiness textures")
     base_image = np.empty((height, width, 4), np.uint8)
     surface_image = np.full((height, width, 3), 255, np.uint8)
     decoded = srgb_to_linear(np.arange(256) / 255).astype(np.float32)

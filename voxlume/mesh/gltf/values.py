@@ -28,13 +28,22 @@ class Record:
 
     All getters raise :class:`AssetError` for a value of the wrong type or range. A key that is absent
     gives ``default``; where ``default`` is None the key is required.
+
+    Attributes
+    ----------
+    path, index : the object itself is at ``path``, or is an element of the list there.
     """
 
     fields: dict[str, Any]
-    where: str = ""
+    path: str = ""
+    index: int | None = None
+
+    @property
+    def where(self) -> str:
+        return self.path if self.index is None else f"{self.path}[{self.index}]"
 
     def at(self, key: str) -> str:
-        return f"{self.where}.{key}" if self.where else key
+        return f"{self.where}.{key}" if self.path else key
 
     def fail(self, key: str, problem: str) -> NoReturn:
         raise AssetError(f"{self.at(key)} {problem}")
@@ -89,12 +98,12 @@ class Record:
         """A list of ``length`` finite numbers (any length for None)."""
         if key not in self.fields and default is not None:
             return list(default)
-        values = [_as_number(v) for v in self.items(key)]
+        values = [v for v in map(_as_number, self.items(key)) if v is not None]
+        if len(values) != len(self.items(key)):
+            self.fail(key, "must hold finite numbers only")
         if length is not None and len(values) != length:
             self.fail(key, f"must hold {length} numbers, not {len(values)}")
-        if any(v is None for v in values):
-            self.fail(key, "must hold finite numbers only")
-        return [v for v in values if v is not None]
+        return values
 
     def text(self, key: str, default: str | None = None) -> str:
         value = self._get(key, default)
@@ -135,7 +144,7 @@ class Record:
         for i, value in enumerate(values):
             if not isinstance(value, dict):
                 raise AssetError(f"{place}[{i}] must be an object")
-        return [Record(value, f"{place}[{i}]") for i, value in enumerate(values)]
+        return [Record(value, place, i) for i, value in enumerate(values)]
 
     def texts(self, key: str) -> list[str]:
         """A list of strings; empty where the key is absent."""
@@ -152,9 +161,9 @@ class Record:
         return extensions.record(name) if name in extensions else None
 
 
-def color(record: Record, key: str, default: Sequence[float]) -> NDArray[np.float64]:
-    """Non-negative colour components, as many as ``default`` has."""
-    return np.maximum(record.numbers(key, len(default), default), 0.0)
+def color(record: Record, key: str, default: Sequence[float], high: float = 1.0) -> NDArray[np.float64]:
+    """Colour components, as many as ``default`` has, clamped to 0 .. ``high``."""
+    return np.clip(record.numbers(key, len(default), default), 0.0, high)
 
 
 def _as_integer(value: Any) -> int | None:
@@ -164,11 +173,9 @@ def _as_integer(value: Any) -> int | None:
 
 
 def _as_number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    if isinstance(value, int) and abs(value) > 10**300:
-        return None
-    return float(value) if math.isfinite(value) else None
+    if type(value) is int:
+        return float(value) if abs(value) < 10**300 else None
+    return value if type(value) is float and math.isfinite(value) else None
 
 
 def _shown(value: Any) -> str:
