@@ -93,6 +93,11 @@ def test_agrees_with_trimesh_on_a_real_shape(tmp_path: Path) -> None:
     np.testing.assert_allclose(mesh.vertices[mesh.faces], theirs.triangles, rtol=0, atol=1e-12)
 
 
+def test_too_many_materials(tmp_path: Path) -> None:
+    with pytest.raises(AssetError, match="materials"):
+        read(tmp_path, SQUARE + "".join(f"usemtl {i}\nf 1 2 3\n" for i in range(20000)))
+
+
 def test_one_mesh_per_material(tmp_path: Path) -> None:
     faces = "f 1 2 3\nusemtl b\nf 2 3 4\nusemtl a\nf 1 2 4\nusemtl b\nf 1 3 4\nusemtl lost\nf 1 2 3\n"
     text = f"mtllib a.mtl\n{SQUARE}{faces}"
@@ -199,6 +204,19 @@ def test_link_out_of_the_folder(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("links cannot be made here")
     assert material(folder, "map_Kd t.png").materials[0].base_color_texture is None
+
+
+def test_one_texture_under_many_names(tmp_path: Path) -> None:
+    pixels = picture(tmp_path, "t.png")
+    names = ["t.png", "./t.png", "x/../t.png", '"t.png"', "-bm 1 " * 5000 + "t.png"]
+    library = "".join(f"newmtl m{i}\nmap_Kd {name}\n" for i, name in enumerate(names))
+    faces = "".join(f"usemtl m{i}\nf 1/1 2/2 3/3\n" for i in range(len(names)))
+    asset = read(tmp_path, f"mtllib a.mtl\n{SQUARE}{faces}", library)
+    *textures, skipped = (m.base_color_texture for m in asset.materials)
+    assert skipped is None  # the line is too long to make sense
+    for texture in textures:
+        assert texture is not None
+        np.testing.assert_array_equal(texture.image, pixels)
 
 
 def test_missing_library(tmp_path: Path) -> None:

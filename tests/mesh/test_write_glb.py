@@ -219,7 +219,9 @@ def _assert_same_mesh(a: Mesh, b: Mesh) -> None:
     if a.colors is not None:
         assert b.colors is not None
         np.testing.assert_allclose(b.colors, np.clip(a.colors, 0, 1), atol=1e-5)
-    assert {k.lstrip("_") for k in a.attributes} == {k.lstrip("_") for k in b.attributes}
+    assert a.attributes.keys() == b.attributes.keys()
+    for name, values in a.attributes.items():
+        np.testing.assert_array_equal(b.attributes[name], values)
 
 
 def _assert_same_texture(a: Texture | None, b: Texture | None) -> None:

@@ -29,9 +29,9 @@ _IMAGE = struct.Struct("<IIIII")
 
 
 def decode_etc1s(
-    global_data: bytes, num_images: int, level: bytes, width: int, height: int
-) -> list[NDArray[np.uint8]]:
-    """The slices of the first image: one of colour, and a second one if the file has it.
+    global_data: bytes, num_images: int, level: bytes, width: int, height: int, second: int = 3
+) -> NDArray[np.uint8]:
+    """The first image of a file.
 
     Parameters
     ----------
@@ -39,17 +39,17 @@ def decode_etc1s(
     num_images : how many images the file holds in all its levels.
     level : bytes of the mip level that holds the first image.
     width, height : size of the image in texels; the caller has judged it.
+    second : the channel that the second slice fills, if there is one.
 
     Returns
     -------
-    One or two uint8 (height, width, 3) arrays.
+    uint8 (height, width, 4): red, green and blue of the first slice, alpha 255 where nothing else is said.
 
     Raises
     ------
     AssetError : the data are damaged.
     """
-    lengths, images_at = _parse_header(global_data, num_images)
-    endpoint_count, selector_count, *section_lengths = lengths
+    (endpoint_count, selector_count, *section_lengths), images_at = _parse_header(global_data, num_images)
     sections, at = [], images_at + num_images * _IMAGE.size
     for length in section_lengths[:3]:
         sections.append(np.frombuffer(global_data, np.uint8, length, at))
@@ -61,14 +61,15 @@ def decode_etc1s(
     if not ok:
         raise _damaged("the selector codebook")
     palette = _palette(endpoints)
-    slices = []
-    for offset, length in _slice_ranges(global_data, images_at, len(level)):
-        blocks = np.zeros(((height + 3) // 4, (width + 3) // 4, 2), np.int32)
+    image = np.full((height, width, 4), 255, np.uint8)
+    blocks = np.empty(((height + 3) // 4, (width + 3) // 4, 2), np.int32)
+    for i, (offset, length) in enumerate(_slice_ranges(global_data, images_at, len(level))):
         stream = np.frombuffer(level, np.uint8, length, offset)
         if not _read_blocks(stream, sections[2], endpoint_count, selector_count, blocks):
             raise _damaged("a slice")
-        slices.append(_paint(blocks, palette, selectors, width, height))
-    return slices
+        channels = (0, 3) if i == 0 else (second, second + 1)
+        _paint(blocks, palette, selectors, image, *channels)
+    return image
 
 
 def _damaged(what: str) -> AssetError:
@@ -346,15 +347,16 @@ def _paint(
     blocks: NDArray[np.int32],
     palette: NDArray[np.uint8],
     selectors: NDArray[np.uint8],
-    width: int,
-    height: int,
-) -> NDArray[np.uint8]:
-    """The image (height, width, 3) of blocks (rows, columns, 2)."""
-    image = np.empty((height, width, 3), np.uint8)
+    image: NDArray[np.uint8],
+    first: int,
+    end: int,
+) -> None:
+    """Fill the channels from ``first`` to before ``end`` of an image (h, w, 4)."""
+    height, width, _ = image.shape
     for y in range(height):
         for x in range(width):
             endpoint, selector = blocks[y // 4, x // 4]
             level = (selectors[selector, y % 4] >> (2 * (x % 4))) & 3
-            for channel in range(3):
-                image[y, x, channel] = palette[endpoint, level, channel]
-    return image
+            for channel in range(first, end):
+                # What a slice for a single channel means is its green.
+                image[y, x, channel] = palette[endpoint, level, channel if end == 3 else 1]

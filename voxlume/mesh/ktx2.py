@@ -151,16 +151,17 @@ def _check_size(header: _Header, max_pixels: int) -> None:
 
 
 def _decode_basis_lz(header: _Header) -> NDArray[np.uint8]:
-    slices = decode_etc1s(
-        header.global_data, max(header.levels, 1), header.level, header.width, header.height
+    red_green = header.channels == (_ETC1S_RED, _ETC1S_GREEN)
+    image = decode_etc1s(
+        header.global_data,
+        max(header.levels, 1),
+        header.level,
+        header.width,
+        header.height,
+        second=1 if red_green else 3,
     )
-    image = np.full((header.height, header.width, 4), 255, np.uint8)
-    image[:, :, :3] = slices[0]
-    if len(slices) == 2 and header.channels == (_ETC1S_RED, _ETC1S_GREEN):
-        image[:, :, 1] = slices[1][:, :, 1]
+    if red_green:
         image[:, :, 2] = 0
-    elif len(slices) == 2:
-        image[:, :, 3] = slices[1][:, :, 1]
     return image
 
 

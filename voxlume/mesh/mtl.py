@@ -18,6 +18,8 @@ from voxlume.mesh.images import decode_images
 
 _MOST_LIBRARY_BYTES = 2**26
 _MOST_TEXTURE_BYTES = 2**31
+_MOST_LIBRARIES = 100
+_LONGEST_LINE = 4096
 _MAPS = {
     "map_kd": "map_Kd",
     "map_d": "map_d",
@@ -74,12 +76,11 @@ def read_materials(
     materials, and for every name that was found its index.
     """
     entries: dict[str, _Entry] = {}
-    for library in libraries:
-        for file in [library] if _find(obj, library) else library.split():
+    for library in libraries[:_MOST_LIBRARIES]:
+        for file in [library] if _find(obj, library) else library[:_LONGEST_LINE].split():
             try:
-                entries |= _parse(
-                    _read_beside(obj, file, _MOST_LIBRARY_BYTES).decode("utf-8", "surrogateescape")
-                )
+                data = read_file(_beside(obj, file), _MOST_LIBRARY_BYTES)
+                entries |= _parse(data.decode("utf-8", "surrogateescape"))
             except AssetError as error:
                 warnings.append(f"material library left out: {error}")
     used = [name for name in names if name in entries]
@@ -104,11 +105,11 @@ def _find(obj: Path, name: str) -> Path | None:
     return None
 
 
-def _read_beside(obj: Path, name: str, max_bytes: int) -> bytes:
+def _beside(obj: Path, name: str) -> Path:
     path = _find(obj, name)
     if path is None:
         raise AssetError(f"{name[:80]!r} is not in the file's folder")
-    return read_file(path, max_bytes)
+    return path
 
 
 def _parse(text: str) -> dict[str, _Entry]:
@@ -116,6 +117,8 @@ def _parse(text: str) -> dict[str, _Entry]:
     entries: dict[str, _Entry] = {}
     entry = _Entry()
     for line in text.splitlines():
+        if len(line) > _LONGEST_LINE:
+            continue
         key, _, rest = line.strip().partition(" ") if " " in line.strip() else line.strip().partition("\t")
         key, rest = key.lower(), rest.strip()
         if key == "newmtl":
@@ -168,16 +171,21 @@ class _Images:
     """
 
     def __init__(self, obj: Path, entries: Sequence[_Entry], warnings: list[str]) -> None:
-        files: dict[str, bytes] = {}
+        paths: dict[str, Path] = {}
+        files: dict[Path, bytes] = {}
         for name in dict.fromkeys(m.file for entry in entries for m in entry.maps.values()):
             try:
-                files[name] = _read_beside(obj, name, _MOST_TEXTURE_BYTES)
+                paths[name] = _beside(obj, name)
+                if paths[name] not in files:
+                    files[paths[name]] = read_file(paths[name], _MOST_TEXTURE_BYTES)
             except AssetError as error:
                 warnings.append(f"texture left out: {error}")
-        self.pixels, problems = decode_images(files)
-        warnings += [f"texture {name!r} left out: {problem}" for name, problem in problems.items()]
+        decoded, problems = decode_images(files)
+        warnings += [f"texture {path.name!r} left out: {problem}" for path, problem in problems.items()]
+        self.pixels = {name: decoded[path] for name, path in paths.items() if path in decoded}
         self._budget = Budget(sum(map(len, files.values())))
         self._made: dict[tuple[str, str | None, str | None], Pixels] = {}
+        self._transparent: dict[int, bool] = {}
 
     def base_color(self, color: str | None, opacity: str | None) -> Pixels:
         """Colour (white without a file) and, if there is a file for it, opacity."""
@@ -191,6 +199,12 @@ class _Images:
         if roughness == metallic and roughness and self.pixels[roughness].shape[2] >= 3:
             return self.pixels[roughness]
         return self._once(("surface", roughness, metallic), self._surface)
+
+    def is_transparent(self, pixels: Pixels) -> bool:
+        """Whether the last channel of a texture made here is below 255 anywhere."""
+        if id(pixels) not in self._transparent:
+            self._transparent[id(pixels)] = bool((pixels[:, :, -1] < 255).any())
+        return self._transparent[id(pixels)]
 
     def _once(
         self, key: tuple[str, str | None, str | None], make: Callable[[str | None, str | None], Pixels]
@@ -238,7 +252,7 @@ def _material(name: str, entry: _Entry, images: _Images) -> Material:
     if found := maps.get("map_kd") or maps.get("map_d"):
         pixels = images.base_color(*(maps[key].file if key in maps else None for key in ("map_kd", "map_d")))
         color = _texture(found, pixels)
-        see_through |= "map_d" in maps and bool((pixels[:, :, -1] < 255).any())
+        see_through |= "map_d" in maps and images.is_transparent(pixels)
     if found := maps.get("map_pr") or maps.get("map_pm"):
         pixels = images.surface(*(maps[key].file if key in maps else None for key in ("map_pr", "map_pm")))
         surface = _texture(found, pixels)

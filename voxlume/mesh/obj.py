@@ -33,6 +33,7 @@ _V, _T, _N, _F, _U, _M = (ord(c) for c in "vtnfum")
 _VERTEX, _TEXCOORD, _NORMAL, _FACE, _STATEMENT, _OTHER = range(6)
 _ABSENT = -1
 _MOST_NUMBERS = 7
+_MOST_MATERIALS = 2**14
 
 
 def read_obj(path: str | Path) -> Asset:
@@ -102,6 +103,7 @@ def _scan(text: Bytes) -> _Content:
     bad, colored = _fill(text, positions, colors, texcoords, normals, corners, starts, statements)
     if bad >= 0:
         raise AssetError(f"line {line_number(text, bad)} of the OBJ file is damaged")
+    corners = corners[: starts[-1]]  # words of comments were counted, too
     named = np.full(corners.shape, _ABSENT, np.int32)
     named[:, 0] = check_corners(corners[:, 0], len(positions))
     for column, values in ((1, texcoords), (2, normals)):
@@ -132,7 +134,7 @@ def _kind(text: Bytes, at: int, end: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _count_lines(text: Bytes) -> tuple[NDArray[np.int64], int]:
-    """Lines of each kind, and words in all faces."""
+    """Lines of each kind, and words in face lines: no fewer than corners."""
     end = len(text)
     counts = np.zeros(6, np.int64)
     at = corners = 0
@@ -262,6 +264,8 @@ def _face_materials(content: _Content, data: bytes) -> tuple[list[str], NDArray[
         if keyword == b"usemtl":
             begins.append(polygon)
             chosen.append(names.setdefault(rest, len(names)))
+            if len(names) > _MOST_MATERIALS:
+                raise AssetError(f"more than {_MOST_MATERIALS} materials are used; merge some of them")
     lengths = np.diff([*begins, len(content.starts) - 1])
     return list(names), np.repeat(chosen, lengths)
 
