@@ -8,6 +8,7 @@ Every case follows from the seed and its number, so a failure is repeated with `
 from __future__ import annotations
 
 import argparse
+import base64
 import copy
 import json
 import random
@@ -27,6 +28,7 @@ from tests.mesh.gltf_builder import QUAD, QUAD_FACES, QUAD_UV, Gltf, pack_glb
 from voxlume.errors import VoxlumeError
 from voxlume.mesh.read import load
 
+DATA = Path(__file__).parent / "data"
 MEMORY_LIMIT = 3 * 2**29
 SECONDS_LIMIT = 10
 PIXELS = np.arange(4 * 4 * 4, dtype=np.uint8).reshape(4, 4, 4) * 3
@@ -100,6 +102,32 @@ def draco() -> Gltf:
     fields = {"bufferView": gltf.view(stream), "attributes": {"POSITION": ids[0], "TEXCOORD_0": ids[3]}}
     extensions = {"KHR_draco_mesh_compression": fields}
     primitive = {"attributes": attributes, "indices": indices, "extensions": extensions}
+    return gltf.show(gltf.add("meshes", primitives=[primitive]))
+
+
+def compressed() -> Gltf:
+    """Positions and indices in meshopt streams, a KTX2 texture."""
+    streams = json.loads((DATA / "meshopt.json").read_text())
+    points = next(c for c in streams if c["name"].startswith("words") and c["stride"] == 8)
+    faces = next(c for c in streams if c["name"] == "grid" and c["mode"] == "TRIANGLES" and c["stride"] == 2)
+    texture = next(c for c in json.loads((DATA / "ktx2.json").read_text()) if c["name"] == "etc1s colour 4x4")
+    gltf = Gltf()
+
+    def view(case: dict[str, Any], count: int) -> int:
+        stream = base64.b64decode(case["stream"])
+        packed = dict(gltf.doc["bufferViews"][gltf.view(stream)])
+        extension = {**packed, "count": case["count"], "byteStride": case["stride"], "mode": case["mode"]}
+        extensions = {"EXT_meshopt_compression": extension}
+        return gltf.add("bufferViews", buffer=0, byteLength=count, extensions=extensions)
+
+    gltf.doc["bufferViews"] = []
+    position = gltf.add("accessors", bufferView=view(points, 128), componentType=5122, count=16, type="VEC3")
+    gltf.doc["bufferViews"][-1]["byteStride"] = 8
+    index = gltf.add("accessors", bufferView=view(faces, 1452), componentType=5123, count=15, type="SCALAR")
+    basis = gltf.add("images", bufferView=gltf.view(base64.b64decode(texture["ktx2"])), mimeType="image/ktx2")
+    info = {"index": gltf.add("textures", extensions={"KHR_texture_basisu": {"source": basis}})}
+    material = gltf.add("materials", pbrMetallicRoughness={"baseColorTexture": info})
+    primitive = {"attributes": {"POSITION": position}, "indices": index, "material": material}
     return gltf.show(gltf.add("meshes", primitives=[primitive]))
 
 
@@ -207,7 +235,8 @@ def run(cases: range, seed: int, report: Callable[[str], None] = print) -> int:
 
     signal.signal(signal.SIGALRM, too_long)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
-    seeds, ends, failures = [textured(), animated(), draco()], {"refused": 0, "loaded": 0}, 0
+    seeds = [textured(), animated(), draco(), compressed()]
+    ends, failures = {"refused": 0, "loaded": 0}, 0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.glb"
         for case in cases:

@@ -673,3 +673,128 @@ def test_lines_of_zero_area_are_no_surface(tmp_path: Path) -> None:
     mesh = gltf.add("meshes", primitives=[{"attributes": {"POSITION": gltf.accessor(points)}}])
     with pytest.raises(AssetError, match="zero area"):
         load(gltf.show(mesh).save(tmp_path))
+
+
+# -- limits and tolerance ------------------------------------------------------------------------------------
+
+
+def test_small_files_cannot_ask_for_much(tmp_path: Path) -> None:
+    """Every way of multiplying a few bytes ends at the budget, before memory or time is gone."""
+
+    def refused(gltf: Gltf) -> None:
+        with pytest.raises(AssetError, match="would unfold the file"):
+            load(gltf.save(tmp_path))
+
+    gltf = Gltf()
+    refused(
+        gltf.show(gltf.add("meshes", primitives=[{"attributes": {"POSITION": gltf.accessor(QUAD)}}] * 50_000))
+    )
+
+    gltf = quad_glb()
+    gltf.doc["nodes"] += [{}] * 600_000
+    refused(gltf)
+
+    gltf = Gltf()
+    points = gltf.accessor(np.random.default_rng(0).normal(size=(30_000, 3)).astype(np.float32))
+    primitive = {"attributes": {"POSITION": points}, "targets": [{"POSITION": points}] * 5000}
+    refused(gltf.show(gltf.add("meshes", primitives=[primitive], weights=[1] * 5000)))
+
+    gltf = Gltf()
+    zeros = gltf.add("accessors", componentType=5126, count=2**31 - 1, type="VEC3")
+    refused(gltf.show(gltf.add("meshes", primitives=[{"attributes": {"POSITION": zeros}}])))
+
+    gltf = Gltf()
+    points = gltf.accessor(np.random.default_rng(0).normal(size=(30_000, 3)).astype(np.float32))
+    big = gltf.add("meshes", primitives=[{"attributes": {"POSITION": points}}])
+    refused(gltf.scene(*[gltf.add("nodes", mesh=big, translation=[i, 0, 0]) for i in range(4000)]))
+
+
+def test_warnings_stay_few_and_short(tmp_path: Path) -> None:
+    gltf = Gltf()
+    mesh = gltf.quad()
+    position = gltf.doc["meshes"][mesh]["primitives"][0]["attributes"]["POSITION"]
+    gltf.doc["meshes"][mesh]["primitives"] += [{"attributes": {"POSITION": position}, "mode": 0}] * 500
+    asset = load(gltf.show(mesh).save(tmp_path))
+    assert 10 < len(asset.warnings) < 50
+    assert all(len(line) <= 300 and "\n" not in line for line in asset.warnings)
+
+
+def test_nameless_and_endless_names(tmp_path: Path) -> None:
+    gltf = Gltf()
+    mesh = gltf.quad()
+    gltf.doc["meshes"][mesh]["primitives"][0]["attributes"]["_X\nY" * 1000] = "no index"
+    with pytest.raises(AssetError) as caught:
+        load(gltf.show(mesh).save(tmp_path))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_deep_json_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "deep.gltf"
+    path.write_text('{"asset":{"version":"2.0"},"extras":' + "[" * 100_000 + "]" * 100_000 + "}")
+    with pytest.raises(AssetError, match="nested too deeply"):
+        load(path)
+
+
+def test_what_exporters_get_slightly_wrong_is_read(tmp_path: Path) -> None:
+    gltf = Gltf()
+    mesh = gltf.quad()
+    primitive = gltf.doc["meshes"][mesh]["primitives"][0]
+    primitive["indices"] = float(primitive["indices"])
+    primitive["attributes"]["_MATRIX"] = gltf.add("accessors", componentType=5126, count=4, type="MAT3")
+    for view in gltf.doc["bufferViews"]:
+        view["byteStride"] = 0
+    node = gltf.add("nodes", mesh=mesh, rotation=[0, 0, 0, 0], scale=[2, 2, 2])
+    gltf.doc["extensionsUsed"] = ["VENDOR_something"]
+    asset = load(gltf.scene(node).save(tmp_path))
+    assert_same_triangles(triangles(asset), QUAD_TRIANGLES * 2)
+    assert "_MATRIX" in asset.warnings[0]
+
+
+def test_garbage_in_joints_without_weight_is_ignored(tmp_path: Path) -> None:
+    gltf = Gltf()
+    joints = [gltf.add("nodes"), gltf.add("nodes")]
+    node = skinned_quad(gltf, joints, np.float32([[1, 0, 0, 0]] * 4), None)
+    attributes = gltf.doc["meshes"][0]["primitives"][0]["attributes"]
+    attributes["JOINTS_0"] = gltf.accessor(np.uint8([[1, 99, 250, 7]] * 4))
+    assert load(gltf.scene(*joints, node).save(tmp_path)).num_faces == 2
+
+
+def test_uvs_without_a_place_become_zero(tmp_path: Path) -> None:
+    gltf = Gltf()
+    mesh = gltf.quad()
+    uvs = np.float32([[1e38, 0.5], [np.inf, 2], [-1e20, 3], [1000, -1000]])
+    gltf.doc["meshes"][mesh]["primitives"][0]["attributes"]["TEXCOORD_0"] = gltf.accessor(uvs)
+    read = load(gltf.show(mesh).save(tmp_path)).meshes[0].uvs[0]
+    np.testing.assert_array_equal(read, [[0, 0.5], [0, 2], [0, 3], [1000, -1000]])
+
+
+@pytest.mark.parametrize("name", ["EXT_meshopt_compression", "KHR_meshopt_compression"])
+def test_meshopt_views(tmp_path: Path, name: str) -> None:
+    """Compressed positions (16-bit, 8 bytes apart) and indices, in a fallback buffer that is not there."""
+    cases = json.loads((Path(__file__).parent.parent / "data" / "meshopt.json").read_text())
+    case = next(c for c in cases if c["name"].startswith("words") and c["stride"] == 8)
+    count = case["count"]
+    positions = np.frombuffer(base64.b64decode(case["decoded"]), np.uint16).reshape(count, 4)[:, :3]
+    gltf = Gltf()
+
+    def compressed_view(stream: bytes, count: int, stride: int, mode: str, **fields: int) -> int:
+        index = gltf.view(stream)
+        offset = gltf.doc["bufferViews"][index]["byteOffset"]
+        packed = {"buffer": 0, "byteOffset": offset, "byteLength": len(stream), "count": count}
+        extension = {name: {**packed, "byteStride": stride, "mode": mode}}
+        length = count * stride
+        return gltf.add("bufferViews", buffer=1, byteLength=length, extensions=extension, **fields)
+
+    view = compressed_view(base64.b64decode(case["stream"]), count, 8, "ATTRIBUTES", byteStride=8)
+    position = gltf.add("accessors", bufferView=view, componentType=5123, count=count, type="VEC3")
+    # Triangles (0, 1, 2) and (0, 2, 3), written by the rules of the index codec.
+    stream = b"\xe1" + b"\xf0\x00" + bytes(16)
+    indices = compressed_view(stream, 6, 4, "TRIANGLES")
+    index = gltf.add("accessors", bufferView=indices, componentType=5125, count=6, type="SCALAR")
+    primitive = {"attributes": {"POSITION": position}, "indices": index}
+    gltf.doc["extensionsRequired"] = [name]
+    gltf.show(gltf.add("meshes", primitives=[primitive]))
+    gltf.doc["buffers"] = [{"byteLength": len(gltf.binary)}, {"byteLength": 10**6}]
+    expected = positions[[[0, 1, 2], [0, 2, 3]]]
+    assert_same_triangles(triangles(load(gltf.save(tmp_path))), expected)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -436,3 +438,58 @@ def test_material_index_out_of_range(tmp_path: Path) -> None:
     gltf = Gltf()
     with pytest.raises(AssetError, match="material"):
         load(gltf.show(gltf.quad(material=3)).save(tmp_path))
+
+
+@pytest.mark.parametrize("fallback", ["none", "broken", "good"])
+def test_ktx2_is_used_where_no_plain_image_can_be(tmp_path: Path, fallback: str) -> None:
+    case = json.loads((Path(__file__).parent.parent / "data" / "ktx2.json").read_text())[0]
+    expected = np.frombuffer(base64.b64decode(case["rgba"]), np.uint8).reshape(
+        case["height"], case["width"], 4
+    )
+    gltf = Gltf()
+    view = gltf.view(base64.b64decode(case["ktx2"]))
+    basis = gltf.add("images", bufferView=view, mimeType="image/ktx2")
+    fields: dict = {"extensions": {"KHR_texture_basisu": {"source": basis}}}
+    if fallback == "good":
+        fields["source"] = gltf.image(RGB)
+    elif fallback == "broken":
+        fields["source"] = gltf.add("images", uri="gone.png")
+    else:
+        gltf.doc["extensionsRequired"] = ["KHR_texture_basisu"]
+    info = {"index": gltf.add("textures", **fields)}
+    texture = only_material(load(with_material(gltf, normalTexture=info).save(tmp_path))).normal_texture
+    assert texture is not None
+    np.testing.assert_array_equal(texture.image, RGB if fallback == "good" else expected)
+
+
+def test_external_texture_is_read_once_however_often_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "shared.png").write_bytes(encoded(COLOR))
+    gltf = Gltf()
+    meshes = []
+    for _ in range(5):
+        texture = gltf.add("textures", source=gltf.add("images", uri="shared.png"))
+        meshes.append(gltf.quad(material=gltf.add("materials", emissiveTexture={"index": texture})))
+    asset = load(gltf.show(*meshes).save(tmp_path))
+    images = [m.emissive_texture.image for m in asset.materials if m.emissive_texture is not None]
+    assert len(images) == 5
+    assert all(image is images[0] for image in images)
+
+
+@pytest.mark.parametrize("what", ["scale", "offset"])
+def test_endless_texture_transform_is_refused(tmp_path: Path, what: str) -> None:
+    gltf = Gltf()
+    extension = {"KHR_texture_transform": {what: [1e300, 1]}}
+    info = {"index": gltf.texture(RGB), "extensions": extension}
+    with pytest.raises(AssetError, match="beyond all measure"):
+        load(with_material(gltf, normalTexture=info).save(tmp_path))
+
+
+def test_unlit_wins_over_specular_glossiness(tmp_path: Path) -> None:
+    extensions = {
+        "KHR_materials_unlit": {},
+        "KHR_materials_pbrSpecularGlossiness": {"specularFactor": [1, 1, 1]},
+    }
+    pbr = {"baseColorFactor": [0.5, 0.25, 0, 1]}
+    asset = load(with_material(Gltf(), pbrMetallicRoughness=pbr, extensions=extensions).save(tmp_path))
+    assert only_material(asset).base_color_factor == (0.5, 0.25, 0, 1)
+    assert only_material(asset).metallic_factor == 0
