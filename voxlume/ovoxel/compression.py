@@ -13,6 +13,9 @@ from voxlume.errors import VoxelFileError
 
 Compression = Literal["none", "deflate", "lzma", "zstd"]
 
+LEAST_DICTIONARY, LARGEST_DICTIONARY = 1 << 12, 3 << 29
+"""What LZMA2 allows."""
+
 PIECE = 1 << 20
 LARGEST_WINDOW = 1 << 27
 """Bytes a Zstandard frame may look back; what its strongest level asks for."""
@@ -24,7 +27,10 @@ def compress(data: bytes, method: Compression, level: int) -> bytes:
         compressor = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
         return compressor.compress(data) + compressor.flush()
     if method == "lzma":
-        return lzma.compress(data, lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "preset": level}])
+        # A dictionary larger than the stream costs time and gains nothing.
+        lookback = min(max(len(data), LEAST_DICTIONARY), LARGEST_DICTIONARY)
+        filters = [{"id": lzma.FILTER_LZMA2, "preset": level, "dict_size": lookback}]
+        return lzma.compress(data, lzma.FORMAT_RAW, filters=filters)
     if method == "zstd":
         return zstandard.ZstdCompressor(level=level).compress(data)
     return data
@@ -44,7 +50,7 @@ def decompress(data: bytes, method: Compression, most: int) -> bytes:
             inflater = zlib.decompressobj(-zlib.MAX_WBITS)
             content, complete = inflater.decompress(data, most + 1), inflater.eof
         elif method == "lzma":
-            lookback = min(max(most, 1 << 12), 3 << 29)
+            lookback = min(max(most, LEAST_DICTIONARY), LARGEST_DICTIONARY)
             filters = [{"id": lzma.FILTER_LZMA2, "dict_size": lookback}]
             unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)
             content, complete = unpacker.decompress(data, most + 1), unpacker.eof

@@ -25,15 +25,25 @@ def pack_keys(coords: NDArray[np.integer]) -> NDArray[np.int64]:
 
     Raises
     ------
+    ValueError : as :func:`check_range`.
+    """
+    check_range(coords)
+    keys = np.empty(len(coords), np.int64)
+    _pack_keys(np.ascontiguousarray(coords, np.int32), keys)
+    return keys
+
+
+def check_range(coords: NDArray[np.integer]) -> None:
+    """Refuse what cannot be voxel coordinates.
+
+    Raises
+    ------
     ValueError : not (n, 3), or a coordinate outside [0, :data:`MAX_RESOLUTION`).
     """
     if coords.ndim != 2 or coords.shape[1] != 3:
         raise ValueError(f"voxel coordinates must be (n, 3), not {coords.shape}")
     if len(coords) and (int(coords.min()) < 0 or int(coords.max()) >= MAX_RESOLUTION):
         raise ValueError(f"voxel coordinates must lie in [0, {MAX_RESOLUTION})")
-    keys = np.empty(len(coords), np.int64)
-    _pack_keys(np.ascontiguousarray(coords, np.int32), keys)
-    return keys
 
 
 class VoxelIndex:
@@ -58,10 +68,10 @@ class VoxelIndex:
         self.keys = pack_keys(self.coords)
         self.order: NDArray[np.int64] | None = None
         self._tree: cKDTree | None = None
-        if not _is_ascending(self.keys):
+        if not is_ascending(self.keys):
             self.order = np.argsort(self.keys)
             self.keys = self.keys[self.order]
-            if not _is_ascending(self.keys):
+            if not is_ascending(self.keys):
                 raise ValueError("a voxel coordinate occurs twice")
         self.first_x = int(self.keys[0] >> 2 * AXIS_BITS) if len(self.keys) else 0
         last_x = int(self.keys[-1] >> 2 * AXIS_BITS) if len(self.keys) else -1
@@ -112,7 +122,8 @@ def _pack_keys(coords: NDArray[np.int32], keys: NDArray[np.int64]) -> None:
 
 
 @njit(cache=True)
-def _is_ascending(keys: NDArray[np.int64]) -> bool:
+def is_ascending(keys: NDArray[np.int64]) -> bool:
+    """Each key is greater than the one before it."""
     ascending = True
     for i in range(1, len(keys)):
         ascending &= keys[i] > keys[i - 1]

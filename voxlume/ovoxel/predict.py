@@ -46,7 +46,9 @@ def predict_from_neighbors(codes: NDArray[np.int64]) -> NDArray[np.int32]:
 
 
 @njit(cache=True, nogil=True)
-def predict_from_parents(codes: NDArray[np.int64], levels: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def predict_from_parents(
+    codes: NDArray[np.int64], levels: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Source and place of each voxel, int32 (n,), for the ascending Morton codes of one chunk."""
     count = len(codes)
     source, place = np.full(count, -1, np.int32), np.zeros(count, np.int32)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from voxlume.errors import VoxelFileError
 from voxlume.ovoxel.compression import Compression, compress, decompress
+from voxlume.ovoxel.index import check_range, is_ascending
 from voxlume.ovoxel.morton import chunk_keys, decode_morton
 from voxlume.ovoxel.octree import count_leaves, decode_octree, encode_octree
 from voxlume.ovoxel.predict import (
@@ -72,7 +73,7 @@ class VxzOptions:
     """How to write; the defaults give the smallest files that take seconds, not minutes, at 1024^3."""
 
     chunk_size: int = 256
-    filter: Filter = "none"
+    filter: Filter = "parent"
     compression: Compression = "zstd"
     level: int = 9
     interleave: Interleave = "as_is"
@@ -83,13 +84,17 @@ def write_vxz(voxels: Voxels, options: VxzOptions | None = None, progress: Progr
 
     Raises
     ------
+    ValueError : coordinates out of range, or one occurs twice.
     Cancelled : ``progress`` asked to stop.
     """
     options = options or VxzOptions()
     levels = options.chunk_size.bit_length() - 1
+    check_range(voxels.coords)
     keys = chunk_keys(np.ascontiguousarray(voxels.coords, np.int32), levels)
     order = np.argsort(keys)
     keys = keys[order]
+    if not is_ascending(keys):
+        raise ValueError("a voxel coordinate occurs twice")
     attributes = tuple((name, values.shape[1]) for name, values in voxels.attributes.items())
     streams = streams_of(attributes, options.interleave)
     starts = np.flatnonzero(np.diff(keys >> 3 * levels, prepend=-1))
@@ -244,7 +249,8 @@ def _decode_chunk(
         expected = len(codes) * stream.channels
         data = decompress(bytes(binary[low:high]), header.compression, expected)
         if len(data) != expected:
-            raise VoxelFileError(f"{stream.name} has {len(data)} bytes in a chunk that needs {expected}")
+            name = stream.name[:40]
+            raise VoxelFileError(f"{name!r} has {len(data)} bytes in a chunk that needs {expected}")
         values = np.frombuffer(data, np.uint8).reshape(len(codes), stream.channels)
         if header.filter != "none":
             values = from_differences(values, source, place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, NoReturn, get_args
@@ -20,9 +20,9 @@ MAX_CHANNELS = 64
 """Of all attributes together; files have 12 to 16."""
 
 VOXELS_FOR_FREE = 1 << 22
-VOXELS_PER_BYTE = 64
+VOXELS_PER_BYTE = 256
 """How many voxels a file of b bytes may claim: the first plus b times the second. Real assets have less than
-one voxel per byte; flat boxes, the most compressible there is, about ten."""
+one voxel per byte; a large box of one colour, the most compressible there is, up to 250."""
 
 Range = tuple[int, int]
 """First byte and first byte after, in the binary part."""
@@ -116,7 +116,7 @@ def parse_header(text: bytes, num_bytes: int) -> Header:
         _choice(fields, "compression", get_args(Compression)),
         interleave,
         attributes,
-        _chunks(fields.get("chunks"), names, MAX_RESOLUTION // chunk_size, num_bytes),
+        _chunks(fields.get("chunks"), names, num_voxels, MAX_RESOLUTION // chunk_size, num_bytes),
         extension,
     )
 
@@ -153,7 +153,7 @@ def _short(value: int) -> str:
     return str(value) if abs(value) < 10**18 else "absurd"
 
 
-def _choice(fields: Mapping[str, Any], key: str, choices: tuple[Any, ...]) -> Any:  # noqa: ANN401
+def _choice(fields: Mapping[str, Any], key: str, choices: tuple[Any, ...]) -> Any:
     value = fields.get(key)
     if value not in choices:
         raise VoxelFileError(f"the header's {key} is none of {', '.join(choices)}")
@@ -178,9 +178,13 @@ def _attributes(value: object) -> tuple[tuple[str, int], ...]:
     return tuple(found.items())
 
 
-def _chunks(value: object, names: list[str], chunks_per_axis: int, num_bytes: int) -> tuple[Chunk, ...]:
+def _chunks(
+    value: object, names: list[str], num_voxels: int, chunks_per_axis: int, num_bytes: int
+) -> tuple[Chunk, ...]:
     if not isinstance(value, list):
         raise VoxelFileError("the header's chunks are not a list")
+    if len(value) > num_voxels:
+        raise VoxelFileError("the header lists more chunks than voxels")
     chunks, spans, seen = [], [], set()
     for entry in value:
         if not isinstance(entry, dict):
@@ -197,7 +201,7 @@ def _chunks(value: object, names: list[str], chunks_per_axis: int, num_bytes: in
         spans.append((start, end))
         ranges = {}
         for name in names:
-            low, high = parse_range(entry.get(name), end - start, f"a chunk's {name}")
+            low, high = parse_range(entry.get(name), end - start, f"a chunk's {name[:40]!r}")
             ranges[name] = (start + low, start + high)
         _check_apart(ranges.values())
         chunks.append(Chunk((index[0], index[1], index[2]), ranges))
@@ -205,7 +209,7 @@ def _chunks(value: object, names: list[str], chunks_per_axis: int, num_bytes: in
     return tuple(chunks)
 
 
-def _check_apart(ranges: Any) -> None:  # noqa: ANN401
+def _check_apart(ranges: Iterable[Range]) -> None:
     ordered = sorted(r for r in ranges if r[0] < r[1])
     if any(before[1] > after[0] for before, after in pairwise(ordered)):
         raise VoxelFileError("two streams overlap")
