@@ -11,7 +11,7 @@ demo: .venv/ready
 	$(BIN)/voxlume decode out/lantern.vxz out/lantern_decoded.glb
 	$(BIN)/voxlume compare out/lantern.glb out/lantern.vxz --picture out/lantern.png
 	@echo
-	@echo "The picture: out/lantern.png (left the source, right what came back from out/lantern.vxz)."
+	@echo "The picture: out/lantern.png (above the source, below what came back from out/lantern.vxz)."
 	@echo "Next: $(BIN)/voxlume encode YOUR.glb out/yours.vxz && $(BIN)/voxlume render out/yours.vxz out/yours.png"
 
 test: .venv/ready check
