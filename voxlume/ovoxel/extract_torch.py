@@ -13,6 +13,9 @@ from voxlume.ovoxel.extract import AGREEMENT_MARGIN, RING_AXES, Diagonal, chosen
 from voxlume.ovoxel.index_torch import TorchVoxelIndex, forward_neighbors
 from voxlume.ovoxel.orient_torch import flipped_quads_torch
 
+Vector = tuple[Tensor, Tensor, Tensor]
+"""The coordinates of (q,) vectors."""
+
 
 def extract_mesh_torch(
     coords: Tensor,
@@ -110,32 +113,46 @@ def extract_quads(index: TorchVoxelIndex, intersected: Tensor) -> tuple[Tensor, 
 
     ``intersected`` (n, 3) and the quads' corners follow the order of ``index.keys``.
     """
-    neighbors = forward_neighbors(index.keys)
-    corners = []
-    for s, t in RING_AXES:
-        beside, above = neighbors[:, s], neighbors[:, t]
-        opposite = torch.where((beside >= 0) & (above >= 0), neighbors[beside.clamp(min=0), t], -1)
-        corners.append(torch.stack([beside, opposite, above], 1))
-    ring = torch.stack(corners, 1)
-    voxels, axes = (intersected.bool() & (ring[:, :, 1] >= 0)).nonzero(as_tuple=True)
-    return torch.cat([voxels[:, None], ring[voxels, axes]], 1), axes
+    # A row of -1 at the end stands for the neighbours of a voxel that is not there.
+    neighbors = torch.cat([forward_neighbors(index.keys), torch.full((1, 3), -1, device=index.keys.device)])
+    voxels, axes = intersected.bool().nonzero(as_tuple=True)
+    s, t = torch.tensor(RING_AXES, device=neighbors.device)[axes].unbind(1)
+    beside, above = neighbors[voxels, s], neighbors[voxels, t]
+    quads = torch.stack([voxels, beside, neighbors[beside, t], above], 1)
+    complete = (quads >= 0).all(1)
+    return quads[complete], axes[complete]
 
 
 def _first_diagonal_is_better(positions: Tensor, quads: Tensor, diagonal: Diagonal) -> Tensor:
     """bool (q,) from float64 positions (n, 3), by area of triangle 012 or by agreement of the normals."""
-    p0, p1, p2, p3 = (positions[quads[:, i]] for i in range(4))
-    n012 = torch.linalg.cross(p1 - p0, p2 - p0)
+    # One tensor per coordinate: everything after the look-up runs over contiguous memory.
+    columns = [column.contiguous() for column in positions.unbind(1)]
+    p0, p1, p2, p3 = (
+        (columns[0][corner], columns[1][corner], columns[2][corner]) for corner in quads.unbind(1)
+    )
+    n012 = _normal(p0, p1, p2)
     if diagonal == "first":
-        return (n012 != 0).any(1)
-    first = _cosine(n012, torch.linalg.cross(p2 - p0, p3 - p0))
-    second = _cosine(torch.linalg.cross(p1 - p0, p3 - p0), torch.linalg.cross(p1 - p3, p2 - p3))
+        return (n012[0] != 0) | (n012[1] != 0) | (n012[2] != 0)
+    first = _cosine(n012, _normal(p0, p2, p3))
+    second = _cosine(_normal(p0, p1, p3), _normal(p3, p1, p2))
     return second <= first + AGREEMENT_MARGIN
 
 
-def _cosine(n: Tensor, m: Tensor) -> Tensor:
-    """Of the angle between vectors (q, 3); 0 where one of them vanishes."""
-    lengths = (n * n).sum(1) * (m * m).sum(1)
-    return torch.where(lengths > 0, (n * m).sum(1) / lengths.sqrt(), 0.0)
+def _normal(a: Vector, b: Vector, c: Vector) -> Vector:
+    """Normals of the triangles abc with twice their areas as lengths."""
+    u0, u1, u2 = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+    v0, v1, v2 = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+    return u1 * v2 - u2 * v1, u2 * v0 - u0 * v2, u0 * v1 - u1 * v0
+
+
+def _cosine(n: Vector, m: Vector) -> Tensor:
+    """Of the angles between vectors; 0 where one of them vanishes."""
+    lengths = _dot(n, n) * _dot(m, m)
+    return torch.where(lengths > 0, _dot(n, m) / lengths.sqrt(), 0.0)
+
+
+def _dot(a: Vector, b: Vector) -> Tensor:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 def _in_given_order(vertices: Tensor, faces: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:

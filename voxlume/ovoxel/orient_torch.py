@@ -56,38 +56,40 @@ def propagate(links: Tensor, num_quads: int) -> tuple[Tensor, Tensor]:
     """Root of each quad's component, and its flip against the component's first quad, (q,) each."""
     device = links.device
     everyone = torch.arange(num_quads, device=device)
-    root, flipped = everyone.clone(), torch.zeros(num_quads, dtype=torch.bool, device=device)
+    # Parity is the flip against the parent. Links are kept between the roots of their two ends.
+    parent, parity = everyone.clone(), torch.zeros(num_quads, dtype=torch.bool, device=device)
     i, j = links[:, 0] >> 1, links[:, 1] >> 1
-    same_direction = (links[:, 0] & 1) == (links[:, 1] & 1)
-    while True:
-        i_root, j_root = root[i], root[j]
-        apart = i_root != j_root
-        i, j, same_direction, i_root, j_root = (x[apart] for x in (i, j, same_direction, i_root, j_root))
-        if not len(i):
-            break
-        relation = same_direction ^ flipped[i] ^ flipped[j]
+    relation = (links[:, 0] & 1) == (links[:, 1] & 1)
+    while len(i):
         number = torch.arange(len(i), device=device)
-        chosen = torch.full((num_quads,), len(i), device=device)
-        chosen.scatter_reduce_(0, i_root, number, "amin").scatter_reduce_(0, j_root, number, "amin")
-        hooked = (chosen < len(i)).nonzero()[:, 0]
-        edge = chosen[hooked]
-        other = i_root[edge] + j_root[edge] - hooked
+        first = torch.full((num_quads,), len(i), device=device)
+        first.scatter_reduce_(0, i, number, "amin").scatter_reduce_(0, j, number, "amin")
+        roots = (first < len(i)).nonzero()[:, 0]
+        edge = first[roots]
+        other = i[edge] + j[edge] - roots
         # Where two components took the same edge, the lower one stays a root.
-        moves = (chosen[other] != edge) | (other < hooked)
-        hooked, edge, other = hooked[moves], edge[moves], other[moves]
-        parent, parity = everyone.clone(), torch.zeros_like(flipped)
-        parent[hooked] = other
-        parity[hooked] = relation[edge]
-        while True:
-            above = parent[parent]
-            if bool((above == parent).all()):
-                break
-            parity = parity ^ parity[parent]
-            parent = above
-        flipped = flipped ^ parity[root]
-        root = parent[root]
-    first = torch.full_like(root, num_quads).scatter_reduce(0, root, everyone, "amin")
-    return root, flipped ^ flipped[first[root]]
+        moves = (first[other] != edge) | (other < roots)
+        roots, edge, other = roots[moves], edge[moves], other[moves]
+        parent[roots], parity[roots] = other, relation[edge]
+        _shorten(parent, parity, roots)
+        relation = relation ^ parity[i] ^ parity[j]
+        i, j = parent[i], parent[j]
+        apart = i != j
+        i, j, relation = i[apart], j[apart], relation[apart]
+    _shorten(parent, parity, everyone)
+    first = torch.full_like(parent, num_quads).scatter_reduce(0, parent, everyone, "amin")
+    return parent, parity ^ parity[first[parent]]
+
+
+def _shorten(parent: Tensor, parity: Tensor, items: Tensor) -> None:
+    """Let each of ``items`` point straight at its root, in place."""
+    while True:
+        above = parent[items]
+        top = parent[above]
+        if bool((top == above).all()):
+            return
+        parity[items] = parity[items] ^ parity[above]
+        parent[items] = top
 
 
 def _component_moments(quads: Tensor, vertices: Tensor, flipped: Tensor, component: Tensor) -> Tensor:
