@@ -22,7 +22,8 @@ def read_asset(path: str | Path, read: Callable[[Path, bytes], Asset]) -> Asset:
     path = Path(path)
     data = read_file(path, _MAX_BYTES)
     try:
-        return read(path, data)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is dropped in the end
+            return read(path, data)
     except AssetError as error:
         raise AssetError(f"{path.name}: {error}") from error
 
@@ -78,7 +79,6 @@ def number_colors(values: NDArray[np.floating]) -> NDArray[np.float32]:
 
 def unit_normals(values: NDArray[np.floating]) -> NDArray[np.float32]:
     """Vectors (n, 3) at unit length, float32; those without a direction become zero."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        length = np.linalg.norm(values, axis=1, keepdims=True)
-        usable = (length > 0) & np.isfinite(length)
-        return np.divide(values, length, where=usable, out=np.zeros(values.shape)).astype(np.float32)
+    length = np.linalg.norm(values, axis=1, keepdims=True)
+    usable = (length > 0) & np.isfinite(length)
+    return np.divide(values, length, where=usable, out=np.zeros(values.shape)).astype(np.float32)

@@ -18,7 +18,6 @@ from voxlume.mesh.images import decode_images
 
 _MOST_LIBRARY_BYTES = 2**26
 _MOST_TEXTURE_BYTES = 2**31
-_MOST_LIBRARIES = 100
 _LONGEST_LINE = 4096
 _MAPS = {
     "map_kd": "map_Kd",
@@ -76,7 +75,7 @@ def read_materials(
     materials, and for every name that was found its index.
     """
     entries: dict[str, _Entry] = {}
-    for library in libraries[:_MOST_LIBRARIES]:
+    for library in libraries:
         for file in [library] if _find(obj, library) else library[:_LONGEST_LINE].split():
             try:
                 data = read_file(_beside(obj, file), _MOST_LIBRARY_BYTES)

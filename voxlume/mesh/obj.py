@@ -29,11 +29,14 @@ from voxlume.mesh.text import (
     skip_blanks,
 )
 
-_V, _T, _N, _F, _U, _M = (ord(c) for c in "vtnfum")
-_VERTEX, _TEXCOORD, _NORMAL, _FACE, _STATEMENT, _OTHER = range(6)
+_V, _T, _N, _F = (ord(c) for c in "vtnf")
+_USEMTL, _MTLLIB = np.frombuffer(b"usemtl", np.uint8), np.frombuffer(b"mtllib", np.uint8)
+_VERTEX, _TEXCOORD, _NORMAL, _FACE, _MATERIAL, _LIBRARY, _OTHER = range(7)
 _ABSENT = -1
 _MOST_NUMBERS = 7
 _MOST_MATERIALS = 2**14
+_MOST_LIBRARIES = 100
+_NAME_SLOTS = 4 * _MOST_MATERIALS
 
 
 def read_obj(path: str | Path) -> Asset:
@@ -57,12 +60,13 @@ def _read(path: Path, data: bytes) -> Asset:
     if b"\\" in data:  # a backslash at the end joins two lines
         data = data.replace(b"\\\r\n", b"   ").replace(b"\\\n", b"  ")
     content = _scan(np.frombuffer(data, np.uint8))
-    names, face_material = _face_materials(content, data)
+    names = content.material_names
     warnings: list[str] = []
-    materials, slots = read_materials(path, _libraries(content, data), names, warnings)
+    used = [names[i] for i in np.unique(content.materials).tolist()]
+    materials, slots = read_materials(path, content.libraries, used, warnings)
     triangles = triangulate(content.positions, content.corners[:, 0], content.starts)
     polygon = np.searchsorted(content.starts, triangles[:, 0], side="right") - 1
-    by_material = face_material[polygon]
+    by_material = content.materials[polygon]
     order = np.argsort(by_material, kind="stable")
     splits = np.searchsorted(by_material[order], np.arange(len(names) + 1))
     meshes = []
@@ -80,8 +84,8 @@ class _Content:
     """What the lines of the file hold.
 
     ``corners`` (c, 3): indices of vertex, UV and normal, -1 where absent; polygon i has the corners
-    ``starts[i] : starts[i + 1]``. ``statements`` (s, 2): where a usemtl or mtllib line begins and how many
-    polygons came before it.
+    ``starts[i] : starts[i + 1]`` and the material with the name ``material_names[materials[i]]``, the first
+    of which is empty for none.
     """
 
     positions: NDArray[np.float64]
@@ -90,7 +94,9 @@ class _Content:
     normals: NDArray[np.float64]
     corners: NDArray[np.int32]
     starts: NDArray[np.int64]
-    statements: NDArray[np.int64]
+    materials: NDArray[np.int32]
+    material_names: list[str]
+    libraries: list[str]
 
 
 def _scan(text: Bytes) -> _Content:
@@ -99,8 +105,13 @@ def _scan(text: Bytes) -> _Content:
     texcoords, normals = np.zeros((counts[_TEXCOORD], 2)), np.empty((counts[_NORMAL], 3))
     corners = np.empty((num_corners, 3), np.int64)
     starts = np.zeros(counts[_FACE] + 1, np.int64)
-    statements = np.empty((counts[_STATEMENT], 2), np.int64)
-    bad, colored = _fill(text, positions, colors, texcoords, normals, corners, starts, statements)
+    materials = np.zeros(counts[_FACE], np.int32)
+    names, libraries = np.zeros((_MOST_MATERIALS, 2), np.int64), np.zeros((_MOST_LIBRARIES, 2), np.int64)
+    bad, colored, num_names, num_libraries = _fill(
+        text, positions, colors, texcoords, normals, corners, starts, materials, names, libraries
+    )
+    if num_names > _MOST_MATERIALS:
+        raise AssetError(f"more than {_MOST_MATERIALS - 1} materials are used; merge some of them")
     if bad >= 0:
         raise AssetError(f"line {line_number(text, bad)} of the OBJ file is damaged")
     corners = corners[: starts[-1]]  # words of comments were counted, too
@@ -111,7 +122,21 @@ def _scan(text: Bytes) -> _Content:
         named[inside, column] = corners[inside, column]
     if not colored:
         colors = colors[:0]
-    return _Content(positions, colors, texcoords, normals, named, starts, statements)
+    return _Content(
+        positions,
+        colors,
+        texcoords,
+        normals,
+        named,
+        starts,
+        materials,
+        _texts(text, names[:num_names]),
+        _texts(text, libraries[:num_libraries]),
+    )
+
+
+def _texts(text: Bytes, spans: NDArray[np.int64]) -> list[str]:
+    return [os.fsdecode(text[start:end].tobytes()) for start, end in spans.tolist()]
 
 
 @njit(cache=True, nogil=True)
@@ -129,14 +154,26 @@ def _kind(text: Bytes, at: int, end: int) -> int:
             return _TEXCOORD
         if second == _N:
             return _NORMAL
-    return _STATEMENT if first in (_U, _M) else _OTHER
+    if _is_keyword(text, at, end, _USEMTL):
+        return _MATERIAL
+    return _LIBRARY if _is_keyword(text, at, end, _MTLLIB) else _OTHER
+
+
+@njit(cache=True, nogil=True)
+def _is_keyword(text: Bytes, at: int, end: int, word: Bytes) -> bool:
+    if at + len(word) >= end or not is_blank(text[at + len(word)]):
+        return False
+    for i in range(len(word)):  # noqa: SIM110 (numba compiles no generator)
+        if text[at + i] != word[i]:
+            return False
+    return True
 
 
 @njit(cache=True, nogil=True)
 def _count_lines(text: Bytes) -> tuple[NDArray[np.int64], int]:
     """Lines of each kind, and words in face lines: no fewer than corners."""
     end = len(text)
-    counts = np.zeros(6, np.int64)
+    counts = np.zeros(7, np.int64)
     at = corners = 0
     while at < end:
         at = skip_blanks(text, at, end)
@@ -161,11 +198,19 @@ def _fill(
     normals: NDArray[np.float64],
     corners: NDArray[np.int64],
     starts: NDArray[np.int64],
-    statements: NDArray[np.int64],
-) -> tuple[int, bool]:
-    """Fill the arrays; returns where a damaged line begins or -1, and whether a vertex has a colour."""
+    materials: NDArray[np.int32],
+    names: NDArray[np.int64],
+    libraries: NDArray[np.int64],
+) -> tuple[int, bool, int, int]:
+    """Fill the arrays; names and libraries with where in the text they stand.
+
+    Returns where a damaged line begins or -1, whether a vertex has a colour, the number of names (more
+    than fit if there are too many) and that of libraries (never more than fit).
+    """
     end = len(text)
-    done = np.zeros(6, np.int64)
+    slots = np.full(_NAME_SLOTS, -1, np.int32)
+    num_names, num_libraries, material = 1, 0, 0
+    done = np.zeros(7, np.int64)
     numbers = np.empty(_MOST_NUMBERS)
     at = used = 0
     colored = False
@@ -177,14 +222,23 @@ def _fill(
         if kind == _FACE:
             used = _read_face(text, at + 1, end, done, corners, used)
             if used < 0:
-                return line, colored
+                return line, colored, num_names, num_libraries
             starts[i + 1] = used
-        elif kind == _STATEMENT:
-            statements[i, 0], statements[i, 1] = line, done[_FACE]
+            materials[i] = material
+        elif kind in (_MATERIAL, _LIBRARY):
+            start, stop = _trimmed(text, at + len(_USEMTL), end)
+            if kind == _LIBRARY and num_libraries < len(libraries):
+                libraries[num_libraries, 0], libraries[num_libraries, 1] = start, stop
+                num_libraries += 1
+            elif kind == _MATERIAL:
+                material = _intern(text, start, stop, slots, names, num_names)
+                num_names = max(num_names, material + 1)
+                if num_names > len(names):
+                    return -1, colored, num_names, num_libraries
         elif kind != _OTHER:
             found = _read_numbers(text, at + (1 if kind == _VERTEX else 2), end, numbers)
             if found < (1 if kind == _TEXCOORD else 3):
-                return line, colored
+                return line, colored, num_names, num_libraries
             if kind == _TEXCOORD:
                 texcoords[i, : min(found, 2)] = numbers[: min(found, 2)]
             elif kind == _NORMAL:
@@ -196,7 +250,39 @@ def _fill(
                     colors[i] = numbers[3:6]
                     colored = True
         at = line_end(text, line, end) + 1
-    return -1, colored
+    return -1, colored, num_names, num_libraries
+
+
+@njit(cache=True, nogil=True)
+def _trimmed(text: Bytes, at: int, end: int) -> tuple[int, int]:
+    """The rest of the line without blanks on either side."""
+    start, stop = skip_blanks(text, at, end), line_end(text, at, end)
+    while stop > start and is_blank(text[stop - 1]):
+        stop -= 1
+    return start, stop
+
+
+@njit(cache=True, nogil=True)
+def _intern(
+    text: Bytes, start: int, end: int, slots: NDArray[np.int32], names: NDArray[np.int64], count: int
+) -> int:
+    """The number of a name among the ``count`` known ones; a new one is added if there is room."""
+    h = np.uint64(0xCBF29CE484222325)
+    for i in range(start, end):
+        h = (h ^ np.uint64(text[i])) * np.uint64(0x100000001B3)
+    slot = np.int64((h ^ (h >> np.uint64(32))) & np.uint64(len(slots) - 1))
+    while slots[slot] >= 0:
+        known = slots[slot]
+        same = names[known, 1] - names[known, 0] == end - start
+        for i in range(end - start if same else 0):
+            same = same and text[names[known, 0] + i] == text[start + i]
+        if same:
+            return known
+        slot = (slot + 1) % len(slots)
+    if count < len(names):
+        slots[slot] = count
+        names[count, 0], names[count, 1] = start, end
+    return count
 
 
 @njit(cache=True, nogil=True)
@@ -242,34 +328,6 @@ def _read_face(
         used += 1
 
 
-def _statement(data: bytes, at: int) -> tuple[bytes, str]:
-    """Keyword and the rest of a line."""
-    end = data.find(b"\n", at)
-    line = data[at : end if end >= 0 else len(data)]
-    keyword, _, rest = line.partition(b" ") if b" " in line else line.partition(b"\t")
-    return keyword, os.fsdecode(rest.strip())
-
-
-def _libraries(content: _Content, data: bytes) -> list[str]:
-    statements = (_statement(data, at) for at in content.statements[:, 0].tolist())
-    return list(dict.fromkeys(rest for keyword, rest in statements if keyword == b"mtllib"))
-
-
-def _face_materials(content: _Content, data: bytes) -> tuple[list[str], NDArray[np.int64]]:
-    """Names of materials in order of appearance ("" for none), and for every polygon which one it has."""
-    names = {"": 0}
-    begins, chosen = [0], [0]
-    for at, polygon in content.statements.tolist():
-        keyword, rest = _statement(data, at)
-        if keyword == b"usemtl":
-            begins.append(polygon)
-            chosen.append(names.setdefault(rest, len(names)))
-            if len(names) > _MOST_MATERIALS:
-                raise AssetError(f"more than {_MOST_MATERIALS} materials are used; merge some of them")
-    lengths = np.diff([*begins, len(content.starts) - 1])
-    return list(names), np.repeat(chosen, lengths)
-
-
 def _mesh(
     content: _Content,
     triangles: NDArray[np.int64],
@@ -284,8 +342,8 @@ def _mesh(
     v, t, n = corners[first].T
     uvs: tuple[NDArray[np.float32], ...] = ()
     if (t != _ABSENT).any():
-        uv = np.append(content.texcoords * (1, -1) + (0, 1), [(0.0, 0.0)], axis=0)[t]
-        uvs = (uv.astype(np.float32),)
+        uv = content.texcoords[t] * (1, -1) + (0, 1)
+        uvs = (np.where(t[:, None] == _ABSENT, 0, uv).astype(np.float32),)
     elif material is not None and any(
         key.endswith("_texture") and value for key, value in vars(material).items()
     ):
@@ -293,7 +351,7 @@ def _mesh(
         uvs = (np.zeros((len(v), 2), np.float32),)
     normals = None
     if (n != _ABSENT).any():
-        normals = unit_normals(np.append(content.normals, [(0.0, 0.0, 0.0)], axis=0)[n])
+        normals = unit_normals(np.where(n[:, None] == _ABSENT, 0, content.normals[n]))
     return Mesh(
         content.positions[v],
         faces.reshape(-1, 3),

@@ -167,8 +167,7 @@ def _mesh(vertices: dict[str, NDArray], named: NDArray[np.int64], starts: NDArra
 
 
 def _columns(vertices: dict[str, NDArray], names: tuple[str, ...], dtype: type) -> NDArray:
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is dropped later
-        return np.stack([vertices[name].astype(dtype) for name in names], axis=1)
+    return np.stack([vertices[name].astype(dtype) for name in names], axis=1)
 
 
 def _flipped(uv: NDArray[np.float32]) -> NDArray[np.float32]:

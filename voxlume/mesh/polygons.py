@@ -6,8 +6,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-# Point-in-triangle tests that all concave polygons of a file may cost together: a few seconds.
-_MOST_TESTS = 10**9
+# Point-in-triangle tests that all concave polygons of a file may cost together: about a second.
+_MOST_TESTS = 2 * 10**8
 
 
 def triangulate(
