@@ -473,7 +473,8 @@ class MaterialSampler:
                 texture = textures[t]
                 if texture.texcoord < len(mesh.uvs):
                     corner = mesh.uvs[texture.texcoord].astype(np.float64)
-                    uv[s, rows] = corner @ texture.transform[:, :2].T + texture.transform[:, 2]
+                    with np.errstate(invalid="ignore", over="ignore"):  # UVs may be anything; look-up copes
+                        uv[s, rows] = corner @ texture.transform[:, :2].T + texture.transform[:, 2]
                 texels = float(self.pack.size[t, 0] * self.pack.size[t, 1])
                 _log2_texels_per_length(
                     mesh.faces, mesh.vertices, uv[s, rows], texels, lod[s, face_start[i] : face_start[i + 1]]

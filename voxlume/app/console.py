@@ -48,7 +48,8 @@ def progress_bar() -> Iterator[Callback]:
     try:
         yield callback
     finally:
-        bar.stop()
+        if tasks:
+            bar.stop()
 
 
 def show(facts: Mapping[str, Any], title: str, as_json: bool) -> None:

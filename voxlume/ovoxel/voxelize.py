@@ -109,8 +109,10 @@ def voxelize_surface(
     v = (vertices.astype(np.float32) - np.float32(-0.5)).astype(np.float64) * resolution
     faces = np.ascontiguousarray(faces, np.int32)
     if device != "cpu":
+        from voxlume.devices import check_device
         from voxlume.ovoxel.voxelize_torch import voxelize_torch
 
+        check_device(device)
         return voxelize_torch(
             v,
             faces,
