@@ -63,7 +63,7 @@ def test_open_bowl_faces_its_convex_side() -> None:
     assert ((np.cross(b - a, c - a) * (a - [0, 0, 0])).sum(1) > 0).mean() > 0.95
 
 
-def test_flat_sheets_face_away_from_the_middle() -> None:
+def test_flat_sheets_face_away_from_each_other() -> None:
     coords, flags = [], []
     for height in (2, 12):
         for x in range(10):
@@ -83,6 +83,27 @@ def test_one_flat_sheet_faces_up() -> None:
     vertices, faces = extract_mesh(coords, np.full((36, 3), 0.5, np.float32), flags, 8)
     a, b, c = vertices[faces].transpose(1, 0, 2)
     assert (np.cross(b - a, c - a)[:, 2] > 0).all()
+
+
+def test_outside_decides_for_a_bowl_turned_inside_out() -> None:
+    # Two shallow bowls back to back: seen from outside their concave sides are in front.
+    x, y = np.meshgrid(np.arange(20), np.arange(20), indexing="ij")
+    sag = ((x - 9.5) ** 2 + (y - 9.5) ** 2) / 40
+    points, flags = [], []
+    for middle, direction in ((12, -1), (6, 1)):
+        height = middle - direction * (sag.max() - sag)
+        points.append(np.stack([x + 0.5, y + 0.5, height], -1).reshape(-1, 3))
+        flags.append(np.tile([False, False, True], (400, 1)))
+    position = np.concatenate(points)
+    layer = np.repeat([12, 6], 400)
+    coords = np.stack([position[:, 0], position[:, 1], layer], 1).astype(np.int32)
+    dual = (position - coords).astype(np.float32)
+    vertices, faces = extract_mesh(coords, dual, np.concatenate(flags), 32)
+    a, b, c = vertices[faces].transpose(1, 0, 2)
+    normal = np.cross(b - a, c - a)[:, 2]
+    upper = coords[faces[:, 0], 2] == 12
+    assert (normal[upper] > 0).all()
+    assert (normal[~upper] < 0).all()
 
 
 def test_moebius_strip_stays_wrong_along_one_cut() -> None:

@@ -118,7 +118,7 @@ def extract_mesh(
     quads, axes = extract_quads(forward_neighbors(index.keys), np.ascontiguousarray(intersected, np.bool_))
     vertices = np.empty((len(coords), 3), np.float32)
     _place_vertices(coords, dual_vertices, 1.0 / resolution, vertices)
-    flipped = flipped_quads(quads, axes, vertices) if orient else np.zeros(len(quads), np.bool_)
+    flipped = flipped_quads(quads, axes, coords, vertices) if orient else np.zeros(len(quads), np.bool_)
     faces = np.empty((2 * len(quads), 3), np.int32)
     _split_quads(quads, flipped, coords, dual_vertices, _flat_weights(splitting_weights), rule, faces)
     return vertices, faces
@@ -165,7 +165,7 @@ def extract_mesh_reference(
         along_first[:, None, None], quads[:, [[0, 1, 2], [0, 2, 3]]], quads[:, [[0, 1, 3], [3, 1, 2]]]
     )
     if orient:
-        flipped = flipped_quads_reference(quads, axes, vertices)
+        flipped = flipped_quads_reference(quads, axes, coords, vertices)
         faces[flipped] = faces[flipped][..., [0, 2, 1]]
     return in_given_order(vertices, faces.reshape(-1, 3), order)
 

@@ -71,7 +71,7 @@ def extract_mesh_torch(
     )
     kind = 2 * (~along_first).long()
     if orient:
-        kind += flipped_quads_torch(quads, axes, vertices).long()
+        kind += flipped_quads_torch(quads, axes, coords, vertices).long()
     return vertices, torch.gather(quads, 1, corners[kind]).int().reshape(-1, 3)
 
 

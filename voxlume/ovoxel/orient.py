@@ -5,9 +5,10 @@ relations of a connected component along a spanning tree of such edges fix its w
 The tree is the minimal one by edge number (Kruskal), so that every implementation agrees on the winding
 even where a component is not orientable and some edge has to stay wrong.
 
-The sign makes the volume seen from the component's own centre positive, which turns closed surfaces
-outwards and open ones to their convex side. Where that centre sees no volume (a flat sheet), the centre of
-the whole object decides, and after it the largest component of the normal, which is made positive.
+The sign comes from what can be seen from outside: on every grid line the first crossing must face back along
+the line and the last one forward, and each such quad has a vote. Components without a majority get a positive
+volume as seen from their own centre, which turns hidden closed surfaces outwards and hidden open ones to
+their convex side; of flat sheets the largest component of the normal becomes positive.
 
 Every edge of a quad joins two voxels that are neighbours along one axis, so the number of an edge is
 3 * (lower voxel) + axis and adjacency is a table, not a search.
@@ -16,18 +17,25 @@ Every edge of a quad joins two voxels that are neighbours along one axis, so the
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 from numpy.typing import NDArray
 
 FLAT = 1e-3
-"""Volume over area^1.5 below which a surface counts as flat seen from a point."""
+"""Volume over area^1.5 below which a surface counts as flat, and area vector over area below which it counts
+as closed."""
+
+LINE_BITS = 20
+"""Enough for a coordinate below :data:`voxlume.ovoxel.index.MAX_RESOLUTION`."""
 
 SIDE_STEPS = (0, 1, 0, 1)
 """Which of a quad's two axes its sides 01, 12, 32, 03 run along."""
 
 
 def flipped_quads(
-    quads: NDArray[np.int32], axes: NDArray[np.int8], vertices: NDArray[np.float32]
+    quads: NDArray[np.int32],
+    axes: NDArray[np.int8],
+    coords: NDArray[np.int32],
+    vertices: NDArray[np.float32],
 ) -> NDArray[np.bool_]:
     """Which quads must be reversed to make the winding consistent and outward.
 
@@ -35,7 +43,8 @@ def flipped_quads(
     ----------
     quads : int32 (q, 4), corners as :func:`voxlume.ovoxel.extract.extract_quads` gives them.
     axes : int8 (q,), the axis of the voxel edge each quad crosses.
-    vertices : float32 (n, 3), any frame.
+    coords : int32 (n, 3), the voxels.
+    vertices : float32 (n, 3), their dual vertices in the model frame.
 
     Returns
     -------
@@ -45,12 +54,16 @@ def flipped_quads(
         return np.zeros(0, np.bool_)
     links = _edge_links(quads, axes, len(vertices))
     flipped, component, count = _propagate(links, len(quads))
-    moments = _component_moments(quads, vertices, flipped, component, count)
+    seen = _seen_from_outside(_line_keys(quads, axes, coords))
+    moments = _component_moments(quads, vertices, seen, flipped, component, count)
     return flipped ^ inward_components(moments)[component]
 
 
 def flipped_quads_reference(
-    quads: NDArray[np.int32], axes: NDArray[np.int8], vertices: NDArray[np.float32]
+    quads: NDArray[np.int32],
+    axes: NDArray[np.int8],
+    coords: NDArray[np.integer],
+    vertices: NDArray[np.float32],
 ) -> NDArray[np.bool_]:
     """Slow twin of :func:`flipped_quads`."""
     if not len(quads):
@@ -78,32 +91,63 @@ def flipped_quads_reference(
         members[keep] += members[gone]
     component = np.unique(group, return_inverse=True)[1]
 
-    p = vertices[quads].astype(np.float64) - vertices[quads].astype(np.float64).mean((0, 1))
+    lines: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+    for number, (voxel, axis) in enumerate(zip(quads[:, 0].tolist(), axes.tolist(), strict=True)):
+        place = coords[voxel].tolist()
+        line = (axis, place[(axis + 1) % 3], place[(axis + 2) % 3])
+        lines.setdefault(line, []).append((place[axis], number))
+    seen = np.zeros(len(quads))
+    for crossings in lines.values():
+        seen[min(crossings)[1]] += 1
+        seen[max(crossings)[1]] -= 1
+
+    p = vertices[quads].astype(np.float64)
     sign = np.where(flipped, -1.0, 1.0)
     vector = np.cross(p[:, 2] - p[:, 0], p[:, 3] - p[:, 1]) / 2
-    cone = (np.cross(p[:, 1], p[:, 2]) * p[:, 0] + np.cross(p[:, 2], p[:, 3]) * p[:, 0]).sum(1) / 6
-    rows = np.column_stack([cone * sign, vector * sign[:, None], p.mean(1), np.linalg.norm(vector, axis=1)])
-    moments = np.zeros((component.max() + 1, 9))
-    np.add.at(moments, component, np.column_stack([rows, np.ones(len(quads))]))
+    cone = ((np.cross(p[:, 1], p[:, 2]) + np.cross(p[:, 2], p[:, 3])) * p[:, 0]).sum(1) / 6
+    one, area = np.ones(len(quads)), np.linalg.norm(vector, axis=1)
+    rows = np.column_stack([seen * sign, cone * sign, vector * sign[:, None], p.mean(1), area, one])
+    moments = np.zeros((component.max() + 1, 10))
+    np.add.at(moments, component, rows)
     return flipped ^ inward_components(moments)[component]
 
 
 def inward_components(moments: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which components face inwards, bool (k,).
 
-    ``moments`` (k, 9) are sums over each component's quads, seen from the object's centre: volume of the
-    cone from the centre, area vector (3), mean corner (3), area, number of quads.
+    ``moments`` (k, 10) are sums over each component's quads: votes for its winding as it is, volume of the
+    cones from the origin, area vector (3), mean corner (3), area, number of quads.
     """
-    volume, vector, area = moments[:, 0], moments[:, 1:4], moments[:, 7]
-    center = moments[:, 4:7] / moments[:, 8:]
-    own_volume = volume - (center * vector).sum(1) / 3
-    least = FLAT * area**1.5
+    votes, volume, vector, area = moments[:, 0], moments[:, 1], moments[:, 2:5], moments[:, 8]
+    center = moments[:, 5:8] / moments[:, 9:]
+    volume = volume - (center * vector).sum(1) / 3
     closed = np.linalg.norm(vector, axis=1) <= FLAT * area
+    flat = ~closed & (np.abs(volume) <= FLAT * area**1.5)
     largest = np.take_along_axis(vector, np.abs(vector).argmax(1)[:, None], 1)[:, 0]
-    decisive = np.where(
-        closed | (np.abs(own_volume) > least), own_volume, np.where(np.abs(volume) > least, volume, largest)
-    )
-    return decisive < 0
+    return np.where(votes != 0, votes, np.where(flat, largest, volume)) < 0
+
+
+def _seen_from_outside(keys: NDArray[np.int64]) -> NDArray[np.int8]:
+    """+1 for the first quad of its grid line, -1 for the last, 0 between and for the only one, int8 (q,)."""
+    order = np.argsort(keys)
+    line = keys[order] >> LINE_BITS
+    change = np.concatenate([[True], line[1:] != line[:-1], [True]]).view(np.int8)
+    seen = np.empty(len(keys), np.int8)
+    seen[order] = change[:-1] - change[1:]
+    return seen
+
+
+@njit(cache=True, parallel=True)
+def _line_keys(
+    quads: NDArray[np.int32], axes: NDArray[np.int8], coords: NDArray[np.int32]
+) -> NDArray[np.int64]:
+    """Keys int64 (q,) that sort quads by the grid line they cross, then by place on it."""
+    keys = np.empty(len(quads), np.int64)
+    for row in prange(len(quads)):
+        voxel, axis = quads[row, 0], np.int64(axes[row])
+        p, q = np.int64(coords[voxel, (axis + 1) % 3]), np.int64(coords[voxel, (axis + 2) % 3])
+        keys[row] = (((((axis << LINE_BITS) | p) << LINE_BITS) | q) << LINE_BITS) | coords[voxel, axis]
+    return keys
 
 
 @njit(cache=True)
@@ -178,34 +222,31 @@ def _propagate(links: NDArray[np.int32], num_quads: int) -> tuple[NDArray[np.boo
 def _component_moments(
     quads: NDArray[np.int32],
     vertices: NDArray[np.float32],
+    seen: NDArray[np.int8],
     flipped: NDArray[np.bool_],
     component: NDArray[np.int32],
     count: int,
 ) -> NDArray[np.float64]:
     """The sums that :func:`inward_components` takes."""
-    center = np.zeros(3)
-    for row in range(len(quads)):
-        for corner in range(4):
-            for i in range(3):
-                center[i] += vertices[quads[row, corner], i]
-    center /= 4 * len(quads)
-    moments = np.zeros((count, 9))
+    moments = np.zeros((count, 10))
     p = np.empty((4, 3))
     vector = np.empty(3)
     for row in range(len(quads)):
         for corner in range(4):
             for i in range(3):
-                p[corner, i] = vertices[quads[row, corner], i] - center[i]
+                p[corner, i] = vertices[quads[row, corner], i]
         sign = -1.0 if flipped[row] else 1.0
         m = moments[component[row]]
+        # As the extraction gives it, a quad faces back along its line.
+        m[0] += sign * seen[row]
         for i in range(3):
             j, k = (i + 1) % 3, (i + 2) % 3
             vector[i] = (p[2, j] - p[0, j]) * (p[3, k] - p[1, k]) - (p[2, k] - p[0, k]) * (p[3, j] - p[1, j])
             first = p[1, j] * p[2, k] - p[1, k] * p[2, j]
             second = p[2, j] * p[3, k] - p[2, k] * p[3, j]
-            m[0] += sign * p[0, i] * (first + second) / 6
-            m[1 + i] += sign * vector[i] / 2
-            m[4 + i] += (p[0, i] + p[1, i] + p[2, i] + p[3, i]) / 4
-        m[7] += np.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2) / 2
-        m[8] += 1
+            m[1] += sign * p[0, i] * (first + second) / 6
+            m[2 + i] += sign * vector[i] / 2
+            m[5 + i] += (p[0, i] + p[1, i] + p[2, i] + p[3, i]) / 4
+        m[8] += np.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2) / 2
+        m[9] += 1
     return moments

@@ -9,17 +9,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from voxlume.ovoxel.orient import inward_components
+from voxlume.ovoxel.orient import LINE_BITS, inward_components
 
 
-def flipped_quads_torch(quads: Tensor, axes: Tensor, vertices: Tensor) -> Tensor:
+def flipped_quads_torch(quads: Tensor, axes: Tensor, coords: Tensor, vertices: Tensor) -> Tensor:
     """Which quads must be reversed to make the winding consistent and outward.
 
     Parameters
     ----------
     quads : int64 (q, 4), corners in the order of the extraction.
     axes : int64 (q,), the axis of the voxel edge each quad crosses.
-    vertices : float (n, 3), any frame.
+    coords : integer (n, 3), the voxels.
+    vertices : float (n, 3), their dual vertices in the model frame.
 
     Returns
     -------
@@ -31,7 +32,8 @@ def flipped_quads_torch(quads: Tensor, axes: Tensor, vertices: Tensor) -> Tensor
     root, flipped = propagate(links, len(quads))
     is_root = root == torch.arange(len(root), device=root.device)
     component = (is_root.cumsum(0) - 1)[root]
-    moments = _component_moments(quads, vertices, flipped, component)
+    seen = _seen_from_outside(quads, axes, coords)
+    moments = _component_moments(quads, vertices, seen, flipped, component)
     inward = torch.from_numpy(inward_components(moments.cpu().numpy())).to(quads.device)
     return flipped ^ inward[component]
 
@@ -92,16 +94,33 @@ def _shorten(parent: Tensor, parity: Tensor, items: Tensor) -> None:
         parent[items] = top
 
 
-def _component_moments(quads: Tensor, vertices: Tensor, flipped: Tensor, component: Tensor) -> Tensor:
-    """float64 (k, 9), the sums that :func:`voxlume.ovoxel.orient.inward_components` takes."""
+def _seen_from_outside(quads: Tensor, axes: Tensor, coords: Tensor) -> Tensor:
+    """+1 for the first quad of its grid line, -1 for the last, 0 between and for the only one, int8 (q,)."""
+    places = coords.long()[quads[:, 0]]
+    around = (axes[:, None] + torch.tensor([1, 2, 0], device=axes.device)) % 3
+    p, q, along = torch.gather(places, 1, around).unbind(1)
+    keys = (((((axes << LINE_BITS) | p) << LINE_BITS) | q) << LINE_BITS) | along
+    keys, order = keys.sort()
+    line = keys >> LINE_BITS
+    change = torch.ones(len(line) + 1, dtype=torch.int8, device=axes.device)
+    change[1:-1] = line[1:] != line[:-1]
+    seen = torch.empty_like(change[1:])
+    seen[order] = change[:-1] - change[1:]
+    return seen
+
+
+def _component_moments(
+    quads: Tensor, vertices: Tensor, seen: Tensor, flipped: Tensor, component: Tensor
+) -> Tensor:
+    """float64 (k, 10), the sums that :func:`voxlume.ovoxel.orient.inward_components` takes."""
     corners = vertices.double()[quads]
-    corners = corners - corners.mean((0, 1))
     p0, p1, p2, p3 = corners.unbind(1)
     sign = 1.0 - 2.0 * flipped.double()
     vector = torch.linalg.cross(p2 - p0, p3 - p1) / 2
     cone = (p0 * (torch.linalg.cross(p1, p2) + torch.linalg.cross(p2, p3))).sum(1) / 6
     rows = torch.cat(
         [
+            (seen * sign)[None],
             (cone * sign)[None],
             (vector * sign[:, None]).T,
             corners.mean(1).T,
