@@ -172,7 +172,9 @@ def test_quantised_positions_and_uvs(tmp_path: Path, dtype: type, divisor: int, 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.uint16])
 @pytest.mark.parametrize("width", [3, 4])
-def test_vertex_colours(tmp_path: Path, dtype: type, width: int) -> None:
+@pytest.mark.parametrize("flagged", [True, False])
+def test_vertex_colours(tmp_path: Path, dtype: type, width: int, flagged: bool) -> None:
+    """Integer colours are fractions even where the exporter forgot to say so."""
     values = np.random.default_rng(0).uniform(size=(4, width))
     stored = values.astype(dtype) if dtype is np.float32 else (values * np.iinfo(dtype).max).astype(dtype)
     gltf = Gltf()
@@ -186,7 +188,7 @@ def test_vertex_colours(tmp_path: Path, dtype: type, width: int) -> None:
         componentType={np.float32: 5126, np.uint8: 5121, np.uint16: 5123}[dtype],
         count=4,
         type=f"VEC{width}",
-        normalized=dtype is not np.float32,
+        normalized=flagged and dtype is not np.float32,
     )
     gltf.doc["meshes"][mesh]["primitives"][0]["attributes"]["COLOR_0"] = color
     colors = load(gltf.show(mesh).save(tmp_path)).meshes[0].colors
@@ -299,6 +301,14 @@ def test_shared_mesh_under_many_nodes(tmp_path: Path) -> None:
         expected.append(moved[:, ::-1] if i % 2 else moved)
     assert_same_triangles(triangles(asset), np.concatenate(expected))
     assert all(len(mesh.uvs[0]) == len(mesh.vertices) for mesh in asset.meshes)
+
+
+def test_quaternions_need_not_be_of_unit_length(tmp_path: Path) -> None:
+    quaternion, rotation = rotation_about(2, 0.7)
+    gltf = Gltf()
+    node = gltf.add("nodes", mesh=gltf.quad(), rotation=(3 * np.array(quaternion)).tolist())
+    asset = load(gltf.scene(node).save(tmp_path))
+    assert_same_triangles(triangles(asset), QUAD_TRIANGLES @ rotation.T)
 
 
 def test_default_scene_only(tmp_path: Path) -> None:
@@ -554,6 +564,19 @@ def test_gltf_resources(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "scene.gltf"
     path.write_text(json.dumps(doc), encoding="utf-8-sig" if kind == "external" else "utf-8")
     assert_same_triangles(triangles(load(path)), QUAD_TRIANGLES)
+
+
+@pytest.mark.parametrize("embedded", [True, False])
+def test_short_buffers_are_named_as_such(tmp_path: Path, embedded: bool) -> None:
+    gltf = quad_glb()
+    doc = gltf.finished()
+    (tmp_path / "short.bin").write_bytes(gltf.binary[:-8])
+    uri = "data:;base64," + base64.b64encode(gltf.binary[:-8]).decode()
+    doc["buffers"][0]["uri"] = uri if embedded else "short.bin"
+    path = tmp_path / "scene.gltf"
+    path.write_text(json.dumps(doc))
+    with pytest.raises(AssetError, match="incomplete"):
+        load(path)
 
 
 @pytest.mark.parametrize(
