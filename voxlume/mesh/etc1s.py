@@ -234,7 +234,7 @@ def _read_endpoints(stream: NDArray[np.uint8], count: int) -> tuple[bool, NDArra
                 delta = _symbol(stream, cursor, high)
             previous[channel] = (value + delta) & 31
         if grey:
-            previous[2:] = previous[1]
+            previous[2] = previous[3] = previous[1]
         for channel in range(4):
             endpoints[i, channel] = previous[channel]
         if cursor[1]:
@@ -355,7 +355,7 @@ def _paint(
     height, width, _ = image.shape
     for y in range(height):
         for x in range(width):
-            endpoint, selector = blocks[y // 4, x // 4]
+            endpoint, selector = blocks[y // 4, x // 4, 0], blocks[y // 4, x // 4, 1]
             level = (selectors[selector, y % 4] >> (2 * (x % 4))) & 3
             for channel in range(first, end):
                 # What a slice for a single channel means is its green.

@@ -239,16 +239,19 @@ def _fill(
             found = _read_numbers(text, at + (1 if kind == _VERTEX else 2), end, numbers)
             if found < (1 if kind == _TEXCOORD else 3):
                 return line, colored, num_names, num_libraries
-            if kind == _TEXCOORD:
-                texcoords[i, : min(found, 2)] = numbers[: min(found, 2)]
-            elif kind == _NORMAL:
-                normals[i] = numbers[:3]
-            else:
-                positions[i] = numbers[:3]
-                # A fourth number is a weight that only curves use, six or seven are position and colour.
-                if found >= 6:
-                    colors[i] = numbers[3:6]
-                    colored = True
+            # Loops, because numba takes seconds to compile the assignment of a slice.
+            for k in range(min(found, 2) if kind == _TEXCOORD else 3):
+                if kind == _TEXCOORD:
+                    texcoords[i, k] = numbers[k]
+                elif kind == _NORMAL:
+                    normals[i, k] = numbers[k]
+                else:
+                    positions[i, k] = numbers[k]
+            # A fourth number is a weight that only curves use, six or seven are position and colour.
+            if kind == _VERTEX and found >= 6:
+                for k in range(3):
+                    colors[i, k] = numbers[3 + k]
+                colored = True
         at = line_end(text, line, end) + 1
     return -1, colored, num_names, num_libraries
 

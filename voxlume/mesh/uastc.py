@@ -283,5 +283,6 @@ def _decode(blocks: NDArray[np.uint8], image: NDArray[np.uint8]) -> bool:
         top, left = 4 * (i // columns), 4 * (i % columns)
         for y in range(top, min(top + 4, height)):
             for x in range(left, min(left + 4, width)):
-                image[y, x] = texels[4 * (y - top) + x - left]
+                for channel in range(4):
+                    image[y, x, channel] = texels[4 * (y - top) + x - left, channel]
     return True
