@@ -13,7 +13,7 @@ from voxlume.render.raster_reference import rasterize_reference
 def triangle_soup(seed: int, count: int = 60) -> tuple[NDArray, NDArray]:
     """Faces of all sizes around a camera at the origin: in view, outside, behind, through the near plane."""
     rng = np.random.default_rng(seed)
-    centers = rng.normal(0, 1.5, (count, 1, 3)) + [0, 0, 2]
+    centers = rng.normal((0, 0, 2), 1.5, (count, 1, 3))
     points = (centers + rng.normal(0, 1, (count, 3, 3)) * rng.choice([0.05, 0.5, 3], (count, 1, 1))).reshape(
         -1, 3
     )

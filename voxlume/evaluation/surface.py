@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from voxlume.errors import AssetError
 
 _BATCH = 65536
+_R2 = (0.7548776662466927, 0.5698402909980532)  # 1 / g and 1 / g^2 with g^3 = g + 1 (Roberts, 2018)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,9 @@ class Surface:
         place = (np.arange(count) + random.random(count)) / count * cumulative[-1]
         face = np.searchsorted(cumulative, place, side="right")
         face = self._solid[np.clip(np.searchsorted(self._solid, face), 0, len(self._solid) - 1)]
-        r, s = np.sqrt(random.random(count)), random.random(count)
+        # A face's points follow each other, and this sequence fills the square evenly from any start.
+        start, index = random.random(2), np.arange(count)
+        r, s = np.sqrt((start[0] + index * _R2[0]) % 1), (start[1] + index * _R2[1]) % 1
         barycentric = np.stack([1 - r, r * (1 - s), r * s], axis=1)
         return self.at(face, barycentric)
 

@@ -101,9 +101,20 @@ def image_based_weights(
     -> weight of the filtered environment (single bounce), of the irradiance / pi by bounces between
     microfacets, and of the irradiance / pi by the Lambertian base. ``base`` is linear.
     """
-    f0 = DIELECTRIC_F0 + (base - DIELECTRIC_F0) * metallic
-    single = f0 * scale + bias
+    # glTF mixes the light of a metal and of a dielectric over a matt base.
     escaped = 1.0 - (scale + bias)
+    metal, dielectric = base * scale + bias, DIELECTRIC_F0 * scale + bias
+    metal_multiple = _bounced(metal, base, escaped)
+    dielectric_multiple = _bounced(dielectric, DIELECTRIC_F0, escaped)
+    return (
+        dielectric + (metal - dielectric) * metallic,
+        dielectric_multiple + (metal_multiple - dielectric_multiple) * metallic,
+        base * (1.0 - metallic) * (1.0 - dielectric - dielectric_multiple),
+    )
+
+
+@inner_kernel
+def _bounced(single: float, f0: float, escaped: float) -> float:
+    """Reflected after further bounces: what escapes the first meets the average reflectance again."""
     average = f0 + (1.0 - f0) / 21.0
-    multiple = single * average * escaped / (1.0 - average * escaped)
-    return single, multiple, base * (1.0 - metallic) * (1.0 - single - multiple)
+    return single * average * escaped / (1.0 - average * escaped)

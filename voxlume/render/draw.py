@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import prange
@@ -90,7 +90,7 @@ class _Canvas:
         environment: Environment,
         light_azimuth: float,
     ) -> None:
-        self.scene, self.camera = scene, camera
+        self.scene, self.camera = scene, replace(camera, position=camera.position - scene.center)
         self.height, self.width = height, width
         self.slope = math.tan(camera.fov / 2)
         self.light = LightArrays(
@@ -102,7 +102,7 @@ class _Canvas:
             np.array([math.cos(light_azimuth), math.sin(light_azimuth)]),
             reflectance_table(),
         )
-        self.clip = camera.clip_positions(scene.sampler.vertices, width / height)
+        self.clip = self.camera.clip_positions(scene.vertices, width / height)
         self.color = np.zeros((height * width, 3), np.float32)
         self.passed = np.ones((height * width, 3), np.float32)
         self.maps = np.empty((height * width, CHANNELS - 6), np.float32)  # read only where covered
@@ -176,7 +176,7 @@ class _Canvas:
             lit = lit_share(
                 shadows.depth,
                 shadows.to_map,
-                sampler.vertices,
+                scene.vertices,
                 sampler.surface.faces,
                 shading.face_normal,
                 face,
@@ -192,17 +192,18 @@ class _Canvas:
             sampler.surface,
             shading,
             scene.detail_pack,
-            sampler.vertices,
+            scene.vertices,
             face,
             barycentric,
             self.camera.position,
+            self.camera.axes[2],
             2 * self.slope / self.height,
             lit,
             occlusion,
             self.light,
             out,
         )
-        glass = shading.glass[sampler.surface.material[face]]
+        glass = sampler.table.see_through[sampler.surface.material[face]]
         _lay_under(pixel, out, glass, self.color, self.passed, self.maps, self.covered)
 
     def frame(self, supersampling: int) -> Frame:

@@ -119,12 +119,11 @@ def on_paper(frame: Frame, scene: Scene, camera: Camera, floor: NDArray[np.float
     slope = math.tan(camera.fov / 2)
     dark = floor_darkness(
         floor,
-        camera.position,
+        camera.position - scene.center,
         camera.axes,
         slope * width / height,
         slope,
-        scene.center,
-        scene.floor,
+        scene.floor - float(scene.center[1]),
         _FLOOR_SPREAD * scene.radius,
         height,
         width,

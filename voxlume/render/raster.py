@@ -17,6 +17,7 @@ Conventions
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,7 +79,8 @@ def rasterize(
     if len(tris) and (tris.min() < 0 or tris.max() >= len(clip)):
         raise ValueError("a face refers to a vertex that does not exist")
     screen = _to_screen(clip, height, width, near)
-    extra_screen, extra_tris, extra_source = _clip_faces(clip, screen, tris, height, width, near)
+    chosen = _faces_to_clip(clip, screen, tris, near)
+    extra_screen, extra_tris, extra_source = _clip_faces(clip, tris, chosen, height, width, near)
     if len(extra_tris):
         extra_tris = extra_tris + np.int32(len(screen))
         screen = np.concatenate([screen, extra_screen])
@@ -153,91 +155,100 @@ def _to_screen(clip: NDArray[np.float64], height: int, width: int, near: float) 
 
 
 @kernel
-def _plane_distance(p: NDArray[np.float64], plane: int, guard_x: float, guard_y: float, near: float) -> float:
-    """How far a clip position is inside of the near plane (0) or a side of the guard band (1 to 4)."""
+def _faces_to_clip(
+    clip: NDArray[np.float64], screen: NDArray[np.int32], tris: NDArray[np.int32], near: float
+) -> NDArray[np.int64]:
+    """Faces with a corner that has no screen position, but not all corners before the near plane."""
+    count = 0
+    found = np.empty(64, np.int64)
+    for f in range(len(tris)):
+        i, j, k = tris[f, 0], tris[f, 1], tris[f, 2]
+        if screen[i, 0] != _NEEDS_CLIP and screen[j, 0] != _NEEDS_CLIP and screen[k, 0] != _NEEDS_CLIP:
+            continue
+        if max(clip[i, 3], clip[j, 3], clip[k, 3]) < near:
+            continue
+        if count == len(found):
+            longer = np.empty(2 * count, np.int64)
+            longer[:count] = found
+            found = longer
+        found[count] = f
+        count += 1
+    return found[:count].copy()
+
+
+@inner_kernel
+def _inside(p: NDArray[np.float64], i: int, plane: int, guard_x: float, guard_y: float, near: float) -> float:
+    """How far row i of p is inside of the near plane (0) or of a side of the guard band (1 to 4)."""
     if plane == 0:
-        return p[3] - near
-    if plane == 1:
-        return guard_x * p[3] - p[0]
-    if plane == 2:
-        return guard_x * p[3] + p[0]
-    if plane == 3:
-        return guard_y * p[3] - p[1]
-    return guard_y * p[3] + p[1]
+        return p[i, 3] - near
+    side = -1.0 if plane & 1 else 1.0
+    if plane <= 2:
+        return guard_x * p[i, 3] + side * p[i, 0]
+    return guard_y * p[i, 3] + side * p[i, 1]
 
 
 @kernel
 def _clip_polygon(
-    polygon: NDArray[np.float64],
-    count: int,
-    spare: NDArray[np.float64],
-    guard_x: float,
-    guard_y: float,
-    near: float,
+    polygon: NDArray[np.float64], spare: NDArray[np.float64], guard_x: float, guard_y: float, near: float
 ) -> int:
-    """Sutherland-Hodgman against the five planes, in place; returns the number of corners left."""
+    """Sutherland-Hodgman on the first three rows, in place; returns the number of corners left."""
+    count = 3
     for plane in range(5):
         kept = 0
         for i in range(count):
-            a, b = polygon[i], polygon[(i + 1) % count]
-            da = _plane_distance(a, plane, guard_x, guard_y, near)
-            db = _plane_distance(b, plane, guard_x, guard_y, near)
-            if da >= 0:
-                spare[kept] = a
+            j = i + 1 if i + 1 < count else 0
+            di = _inside(polygon, i, plane, guard_x, guard_y, near)
+            dj = _inside(polygon, j, plane, guard_x, guard_y, near)
+            if di >= 0:
+                for c in range(4):
+                    spare[kept, c] = polygon[i, c]
                 kept += 1
-            if (da >= 0) != (db >= 0):
+            if (di >= 0) != (dj >= 0):
                 # From the inner to the outer end, so that both faces of an edge get the same point.
-                if da >= 0:
-                    spare[kept] = a + (b - a) * (da / (da - db))
-                else:
-                    spare[kept] = b + (a - b) * (db / (db - da))
+                inner, outer, t = (i, j, di / (di - dj)) if di >= 0 else (j, i, dj / (dj - di))
+                for c in range(4):
+                    spare[kept, c] = polygon[inner, c] + (polygon[outer, c] - polygon[inner, c]) * t
                 kept += 1
         count = kept
-        polygon[:count] = spare[:count]
-        if count < 3:
-            return 0
+        for i in range(count):
+            for c in range(4):
+                polygon[i, c] = spare[i, c]
     return count
 
 
 @kernel
 def _clip_faces(
     clip: NDArray[np.float64],
-    screen: NDArray[np.int32],
     tris: NDArray[np.int32],
+    chosen: NDArray[np.int64],
     height: int,
     width: int,
     near: float,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-    """Screen triangles that stand for the visible part of the faces that must be clipped.
+    """Screen triangles that stand for the visible part of the chosen faces.
 
     Returns int32 (k, 2) positions, int32 (t, 3) triangles over them, int32 (t,) faces they come from.
     """
     guard_x, guard_y = 2.0 * _GUARD / width, 2.0 * _GUARD / height
-    positions = np.empty((16, 2), np.int32)
-    triangles = np.empty((16, 3), np.int32)
-    source = np.empty(16, np.int32)
+    positions = np.empty((8 * len(chosen), 2), np.int32)
+    triangles = np.empty((6 * len(chosen), 3), np.int32)
+    source = np.empty(6 * len(chosen), np.int32)
     num_positions, num_triangles = 0, 0
-    polygon, spare = np.empty((10, 4)), np.empty((10, 4))
-    for f in range(len(tris)):
-        i, j, k = tris[f, 0], tris[f, 1], tris[f, 2]
-        if screen[i, 0] != _NEEDS_CLIP and screen[j, 0] != _NEEDS_CLIP and screen[k, 0] != _NEEDS_CLIP:
-            continue
-        polygon[0], polygon[1], polygon[2] = clip[i], clip[j], clip[k]
-        if not np.isfinite(polygon[:3]).all():
-            continue
-        count = _clip_polygon(polygon, 3, spare, guard_x, guard_y, near)
+    polygon, spare = np.empty((9, 4)), np.empty((9, 4))
+    for f in chosen:
+        finite = True
+        for corner in range(3):
+            for c in range(4):
+                polygon[corner, c] = clip[tris[f, corner], c]
+                finite = finite and math.isfinite(polygon[corner, c])
+        count = _clip_polygon(polygon, spare, guard_x, guard_y, near) if finite else 0
         if count < 3:
             continue
-        if num_positions + count > len(positions):
-            positions = np.concatenate((positions, np.empty_like(positions)))
-        if num_triangles + count > len(triangles):
-            triangles = np.concatenate((triangles, np.empty_like(triangles)))
-            source = np.concatenate((source, np.empty_like(source)))
         for c in range(count):
             x = polygon[c, 0] / polygon[c, 3] * 0.5 * width + 0.5 * width
             y = -polygon[c, 1] / polygon[c, 3] * 0.5 * height + 0.5 * height
-            positions[num_positions + c, 0] = np.int32(np.floor(x * SUBPIXEL + 0.5))
-            positions[num_positions + c, 1] = np.int32(np.floor(y * SUBPIXEL + 0.5))
+            positions[num_positions + c, 0] = np.int32(math.floor(x * SUBPIXEL + 0.5))
+            positions[num_positions + c, 1] = np.int32(math.floor(y * SUBPIXEL + 0.5))
         for c in range(1, count - 1):
             triangles[num_triangles, 0] = num_positions
             triangles[num_triangles, 1] = num_positions + c

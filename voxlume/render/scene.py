@@ -27,7 +27,6 @@ class ShadingArrays(NamedTuple):
     normal_scale : float64 (materials,).
     emissive : float64 (materials, 3), linear factor.
     uv : float32 (2, n, 2) for the two textures, transform applied (one row where there are none).
-    glass : bool (materials,), see-through by transmission: the light that passes is tinted.
     """
 
     face_normal: NDArray[np.float32]
@@ -40,7 +39,6 @@ class ShadingArrays(NamedTuple):
     normal_scale: NDArray[np.float64]
     emissive: NDArray[np.float64]
     uv: NDArray[np.float32]
-    glass: NDArray[np.bool_]
 
 
 class Part:
@@ -91,7 +89,8 @@ class Scene:
 
     Attributes
     ----------
-    sampler : material look-up; its ``vertices`` and ``surface.faces`` are the geometry.
+    sampler : material look-up; its ``surface.faces`` are the faces.
+    vertices : float64 (n, 3), relative to ``center``.
     shading, detail_pack : the further arrays, and the normal and emissive textures.
     solid, see_through : the faces that hide what is behind them, and those that may not.
     center, radius : the sphere about the middle of the bounding box that holds every used vertex.
@@ -118,11 +117,13 @@ class Scene:
         if not (0 < self.radius < np.inf):
             raise AssetError(f"{asset.name or 'asset'}: all vertices coincide, there is nothing to draw")
         self.floor = float(low[1])
+        # Barycentrics are single precision: about a far-away origin they would not find the place.
+        self.vertices = vertices - self.center
         meshes = [m for m in asset.meshes if len(m.faces)]
         solid = _solid_faces(asset, meshes)
         self.solid = Part(faces, np.flatnonzero(solid), len(vertices))
         self.see_through = Part(faces, np.flatnonzero(~solid), len(vertices))
-        self.shading, self.detail_pack = _shading_arrays(asset, meshes, self.sampler)
+        self.shading, self.detail_pack = _shading_arrays(asset, meshes, self.vertices, faces)
 
 
 def _solid_faces(asset: Asset, meshes: list[Mesh]) -> NDArray[np.bool_]:
@@ -152,9 +153,8 @@ def _is_solid(material: Material) -> bool:
 
 
 def _shading_arrays(
-    asset: Asset, meshes: list[Mesh], sampler: MaterialSampler
+    asset: Asset, meshes: list[Mesh], vertices: NDArray[np.float64], faces: NDArray[np.int32]
 ) -> tuple[ShadingArrays, TexturePack]:
-    vertices, faces = sampler.vertices, sampler.surface.faces
     vertex_normal = np.zeros((len(vertices), 3), np.float32)
     first = np.cumsum([0] + [len(m.vertices) for m in meshes])
     for mesh, start in zip(meshes, first, strict=False):
@@ -193,6 +193,5 @@ def _shading_arrays(
         normal_scale=np.array([m.normal_scale for m in materials], np.float64),
         emissive=np.array([m.emissive_factor for m in materials], np.float64),
         uv=uv,
-        glass=sampler.table.see_through,
     )
     return arrays, pack_textures(textures)

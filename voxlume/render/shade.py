@@ -157,6 +157,7 @@ def shade_points(
     face: NDArray[np.int32],
     barycentric: NDArray[np.float32],
     eye: NDArray[np.float64],
+    forward: NDArray[np.float64],
     pixel: float,
     shadow: NDArray[np.float32],
     occlusion: NDArray[np.float32],
@@ -168,7 +169,8 @@ def shade_points(
     Parameters
     ----------
     face (n,), barycentric (n, 3) : the points.
-    pixel : side of a pixel at distance 1, for texture filtering.
+    forward : (3,) the camera's viewing axis.
+    pixel : side of a pixel at distance 1 along that axis, for texture filtering.
     shadow, occlusion : (n,) share of the key light and of the environment that arrives, or empty.
     out : (n, 16) receives: 0-2 linear light sent to the camera, premultiplied by coverage; 3-5 share of
         the light from behind that passes; 6-8 base colour (sRGB-encoded); 9 metallic; 10 roughness;
@@ -189,12 +191,14 @@ def shade_points(
         gy = float(shading.face_normal[f, 1])
         gz = float(shading.face_normal[f, 2])
         facing = gx * vx + gy * vy + gz * vz
-        log2_footprint = math.log2(pixel * distance) - 0.5 * math.log2(max(abs(facing), 0.1))
+        axial = -(vx * forward[0] + vy * forward[1] + vz * forward[2])
+        # Side of the square on the surface that has the pixel's area.
+        log2_footprint = math.log2(pixel * distance) + 0.5 * math.log2(axial**3 / max(abs(facing), 0.1))
         red, green, blue, metallic, roughness, alpha = sample_material(
             pack, table, surface, f, w0, w1, w2, log2_footprint
         )
         m = surface.material[f]
-        if alpha == 0.0 and not shading.glass[m]:
+        if alpha == 0.0 and not table.see_through[m]:
             out[n, 0], out[n, 1], out[n, 2], out[n, 11] = 0.0, 0.0, 0.0, 0.0
             out[n, 3], out[n, 4], out[n, 5] = 1.0, 1.0, 1.0
             continue
@@ -227,7 +231,7 @@ def shade_points(
         # A crevice hides less of what a glancing or polished surface mirrors (Lagarde, 2014).
         mirrored = min(max((nv + ambient) ** (2.0 ** (-16.0 * roughness - 1.0)) - 1.0 + ambient, 0.0), 1.0)
         scale, bias = look_up_reflectance(light.reflectance, roughness, nv)
-        glass = shading.glass[m]
+        glass = table.see_through[m]
         shine = 1.0 if glass else 1.0 - (1.0 - alpha) ** 4  # a pane mirrors even where it hides little
         for c in range(3):
             encoded = red if c == 0 else (green if c == 1 else blue)

@@ -30,7 +30,7 @@ class ShadowMap:
     Attributes
     ----------
     depth : float32 (size, size), along the light's direction, in scene radii; infinity where nothing is.
-    to_map : float64 (3, 4): world (x, y, z, 1) -> picture x, y in [-1, 1] and depth.
+    to_map : float64 (3, 3): position about the scene's centre -> picture x, y in [-1, 1] and depth.
     """
 
     depth: NDArray[np.float32]
@@ -42,9 +42,8 @@ def shadow_map(scene: Scene, direction: NDArray[np.float64]) -> ShadowMap:
     side = np.cross(direction, (0.0, 1.0, 0.0) if abs(direction[1]) < 0.99 else (1.0, 0.0, 0.0))
     side /= np.linalg.norm(side)
     axes = np.stack([side, np.cross(side, direction), -direction]) / (1.001 * scene.radius)
-    to_map = np.concatenate([axes, -(axes @ scene.center)[:, None]], axis=1)
     rows = np.concatenate([axes, np.zeros((1, 3))])
-    clip = transform(scene.sampler.vertices, scene.center, rows, np.array([0.0, 0, 0, 1]))
+    clip = transform(scene.vertices, np.zeros(3), rows, np.array([0.0, 0, 0, 1]))
     depth = scene.solid.rasterize(clip, _MAP_SIZE, _MAP_SIZE).depth
     layer = None
     for _ in range(_MASK_LAYERS if len(scene.see_through) else 0):
@@ -58,7 +57,7 @@ def shadow_map(scene: Scene, direction: NDArray[np.float64]) -> ShadowMap:
         opaque = np.zeros(hit.shape, bool)
         opaque[hit] = sampled[:, 5] > 0.5
         depth = np.where(opaque, np.minimum(depth, layer.depth), depth)
-    return ShadowMap(depth, to_map)
+    return ShadowMap(depth, axes)
 
 
 @parallel_kernel
@@ -95,9 +94,9 @@ def lit_share(
         x = w0 * vertices[i, 0] + w1 * vertices[j, 0] + w2 * vertices[k, 0] + lift * face_normal[f, 0]
         y = w0 * vertices[i, 1] + w1 * vertices[j, 1] + w2 * vertices[k, 1] + lift * face_normal[f, 1]
         z = w0 * vertices[i, 2] + w1 * vertices[j, 2] + w2 * vertices[k, 2] + lift * face_normal[f, 2]
-        u = to_map[0, 0] * x + to_map[0, 1] * y + to_map[0, 2] * z + to_map[0, 3]
-        v = to_map[1, 0] * x + to_map[1, 1] * y + to_map[1, 2] * z + to_map[1, 3]
-        d = to_map[2, 0] * x + to_map[2, 1] * y + to_map[2, 2] * z + to_map[2, 3] - 0.004
+        u = to_map[0, 0] * x + to_map[0, 1] * y + to_map[0, 2] * z
+        v = to_map[1, 0] * x + to_map[1, 1] * y + to_map[1, 2] * z
+        d = to_map[2, 0] * x + to_map[2, 1] * y + to_map[2, 2] * z - 0.004
         column, row = (u + 1) * 0.5 * size, (1 - v) * 0.5 * size
         turn = spin(pixel[n] // width, pixel[n] % width)
         reached = 0
@@ -119,7 +118,7 @@ def floor_shadow(scene: Scene) -> NDArray[np.float32]:
     extent = _FLOOR_SPREAD * scene.radius
     rows = np.array([[1, 0, 0], [0, 0, -1], [0, extent / scene.radius, 0], [0, 0, 0]]) / extent
     lift = (scene.center[1] - scene.floor) / scene.radius
-    clip = transform(scene.sampler.vertices, scene.center, rows, np.array([0.0, 0, lift, 1]))
+    clip = transform(scene.vertices, np.zeros(3), rows, np.array([0.0, 0, lift, 1]))
     seen = rasterize(clip, scene.sampler.surface.faces, _FLOOR_SIZE, _FLOOR_SIZE)
     hit = seen.face_index >= 0
     if len(scene.see_through):
@@ -143,13 +142,15 @@ def floor_darkness(
     axes: NDArray[np.float64],
     slope_x: float,
     slope_y: float,
-    center: NDArray[np.float64],
     floor: float,
     extent: float,
     height: int,
     width: int,
 ) -> NDArray[np.float32]:
-    """:func:`floor_shadow` as a camera sees it, float32 (h, w); 0 where its ray misses the floor."""
+    """:func:`floor_shadow` as a camera sees it, float32 (h, w); 0 where its ray misses the floor.
+
+    ``eye`` and the height ``floor`` are relative to the scene's centre.
+    """
     out = np.zeros((height, width), np.float32)
     size = len(shadow)
     for r in prange(height):
@@ -163,8 +164,8 @@ def floor_darkness(
             t = (floor - eye[1]) / dy
             if t <= 0:
                 continue
-            column = ((eye[0] + t * dx - center[0]) / extent + 1) * 0.5 * size - 0.5
-            row = ((eye[2] + t * dz - center[2]) / extent + 1) * 0.5 * size - 0.5
+            column = ((eye[0] + t * dx) / extent + 1) * 0.5 * size - 0.5
+            row = ((eye[2] + t * dz) / extent + 1) * 0.5 * size - 0.5
             i, j = math.floor(row), math.floor(column)
             if i < 0 or j < 0 or i + 1 >= size or j + 1 >= size:
                 continue
