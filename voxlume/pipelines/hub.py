@@ -35,8 +35,8 @@ def fetch(repository: str, path: str, revision: str | None = None) -> Path:
     ModelFileError : no connection and not in the cache, an unknown revision, a failed download.
     """
     # Imported here: most commands never need the hub.
-    from huggingface_hub import hf_hub_download
     from huggingface_hub import errors as hub
+    from huggingface_hub import hf_hub_download
 
     name = f"{path} of {repository}" + (f" at {revision}" if revision else "")
     try:

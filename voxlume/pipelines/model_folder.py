@@ -249,7 +249,9 @@ class ModelFolder:
                 found = _pair(self.files, rest)
             found = found or _pair(HubFiles("/".join(parts[:2])), rest)
         if found is None:
-            raise ModelFileError(f"{self} names {path}, but {path}.json is not there; the model is incomplete")
+            raise ModelFileError(
+                f"{self} names {path}, but {path}.json is not there; the model is incomplete"
+            )
         return found
 
     def _encoder_folder(self) -> Path:

@@ -60,7 +60,9 @@ def read_image(path: str | Path) -> Image.Image:
     """
     path = Path(path)
     if not path.is_file():
-        raise ImageError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; a picture is needed")
+        raise ImageError(
+            f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; a picture is needed"
+        )
     try:
         with warnings.catch_warnings():
             # Pillow's own warning about large pictures; the limit below is ours.
@@ -137,7 +139,9 @@ def crop_to_object(picture: Image.Image, name: str = "the picture") -> NDArray[n
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     size = int(max(bottom - top, right - left))
     if size < SMALLEST_SIDE:
-        raise ImageError(f"{name}: the object is only {size} pixels large; at least {SMALLEST_SIDE} are needed")
+        raise ImageError(
+            f"{name}: the object is only {size} pixels large; at least {SMALLEST_SIDE} are needed"
+        )
     x, y = int(left + right - size) // 2, int(top + bottom - size) // 2
     rgba = np.asarray(picture.crop((x, y, x + size, y + size)), np.float32)
     weight = np.where(rgba[..., 3:] >= OPAQUE_FROM, 1.0, rgba[..., 3:] / 255)

@@ -1,0 +1,170 @@
+"""Model folders with random weights: to try the pipelines, to test them, to start training from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from voxlume.errors import VoxlumeError
+from voxlume.files import atomic_write
+from voxlume.flow.sampler import PUBLISHED_MATERIAL, PUBLISHED_SHAPE, PUBLISHED_STRUCTURE, SamplingParameters
+from voxlume.models.flow_transformer import FlowTransformerConfig
+from voxlume.models.image_encoder import ImageEncoderConfig
+from voxlume.models.published import NetworkConfig, build
+from voxlume.models.sc_vae import DecoderConfig, EncoderConfig, ScVaeDecoder
+from voxlume.models.structure_vae import StructureDecoder, StructureDecoderConfig
+from voxlume.pipelines import stages
+from voxlume.pipelines.checkpoint import save_network
+from voxlume.pipelines.model_folder import IMAGE_ENCODER, IMAGE_TO_3D, TEXTURING
+
+OCCUPIED_SHARE = 0.02
+"""Of the structure's cells with random weights: a hundred or so, so that every stage has work but little."""
+
+SUBDIVISION_BIAS = 0.5
+"""Makes a random decoder keep most children, so that neighbours meet and form faces."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """All networks of a model and how they fit together; resolutions as in :class:`.PipelineConfig`."""
+
+    networks: dict[str, NetworkConfig]
+    base_resolution: int
+    image_sizes: tuple[int, int]
+    latent_channels: int
+
+
+def tiny() -> Preset:
+    """A model whose largest network has a hundred thousand weights; grids are a sixteenth of the published.
+
+    Base resolution 32: structure latents on 4^3, structures on 16^3, O-Voxel on 32, 64 and up to 128.
+    """
+    condition, latent = 32, 8
+    flow: dict[str, Any] = {"width": 48, "heads": 2, "blocks": 2, "mlp_ratio": 2.0, "precision": "float32"}
+    flow |= {"condition_width": condition, "out_channels": latent}
+    levels: dict[str, Any] = {
+        "latent_channels": latent,
+        "residual": ("convnext",) * 3,
+        "resample": ("autoencoding",) * 2,
+        "precision": "float32",
+    }
+    decoder: dict[str, Any] = levels | {"channels": (32, 16, 8), "blocks": (1, 1, 0)}
+    networks: dict[str, NetworkConfig] = {
+        IMAGE_ENCODER: ImageEncoderConfig(width=condition, blocks=2, heads=2, mlp_width=64),
+        stages.STRUCTURE_FLOW: FlowTransformerConfig(grid="dense", in_channels=latent, resolution=4, **flow),
+        stages.STRUCTURE_DECODER: StructureDecoderConfig(
+            channels=(32, 16, 8), blocks_per_level=1, middle_blocks=1
+        ),
+        stages.SHAPE_ENCODER: EncoderConfig(channels=(8, 16, 32), blocks=(0, 1, 1), **levels),
+        stages.SHAPE_DECODER: DecoderConfig(resolution=32, **decoder),
+        stages.MATERIAL_DECODER: DecoderConfig(
+            content="material", out_channels=6, predicts_masks=False, **decoder
+        ),
+    }
+    for high, grid in enumerate((8, 16)):
+        networks[stages.SHAPE_FLOWS[high]] = FlowTransformerConfig(
+            in_channels=latent, resolution=grid, **flow
+        )
+        networks[stages.MATERIAL_FLOWS[high]] = FlowTransformerConfig(
+            in_channels=2 * latent, resolution=grid, **flow
+        )
+    return Preset(networks, base_resolution=32, image_sizes=(64, 128), latent_channels=latent)
+
+
+PRESETS = {"tiny": tiny}
+
+
+def write_model(preset: Preset, folder: str | Path, seed: int = 0) -> None:
+    """Write a complete model folder in the published layout, its weights drawn from ``seed``.
+
+    Raises
+    ------
+    VoxlumeError : the folder exists and is not empty, or cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise VoxlumeError(f"{folder} already holds something; choose a new folder")
+        (folder / "ckpts").mkdir(parents=True)
+    except OSError as error:
+        raise VoxlumeError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for key, config in preset.networks.items():
+            save_network(random_network(config), folder / "ckpts" / key)
+        normalizations = [_random_normalization(preset.latent_channels) for _ in range(2)]
+    for name in (IMAGE_TO_3D, TEXTURING):
+        with atomic_write(folder / name) as file:
+            file.write((json.dumps(_description(preset, normalizations, name), indent=1) + "\n").encode())
+
+
+def random_network(config: NetworkConfig) -> nn.Module:
+    """A network in which no branch is silent, and whose decoders keep a plausible number of voxels."""
+    network = build(config)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("weight") and not parameter.any():
+                # A layer that training starts from zero: give it a small part to play.
+                parameter.normal_(std=0.3 / parameter[0].numel() ** 0.5)
+        if isinstance(network, StructureDecoder):
+            _calibrate_occupancy(network)
+        if isinstance(network, ScVaeDecoder):
+            for name, parameter in network.named_parameters():
+                if name.endswith("subdivision.bias"):
+                    parameter.fill_(SUBDIVISION_BIAS)
+    return network.eval()
+
+
+def _calibrate_occupancy(network: StructureDecoder) -> None:
+    """Shift the logits so that of a random latent the wanted share of cells is occupied."""
+    logits = network(torch.randn(1, network.config.latent_channels, 8, 8, 8))
+    assert network.output.bias is not None
+    network.output.bias -= torch.quantile(logits, 1 - OCCUPIED_SHARE)
+
+
+def _random_normalization(channels: int) -> dict[str, list[float]]:
+    return {
+        "mean": (0.1 * torch.randn(channels)).tolist(),
+        "std": (0.8 + 0.4 * torch.rand(channels)).tolist(),
+    }
+
+
+def _description(
+    preset: Preset, normalizations: list[dict[str, list[float]]], pipeline: str
+) -> dict[str, Any]:
+    texturing = pipeline == TEXTURING
+    only_texturing = {stages.SHAPE_ENCODER}
+    only_generating = {stages.STRUCTURE_FLOW, stages.STRUCTURE_DECODER, stages.SHAPE_DECODER}
+    left_out = (only_generating | set(stages.SHAPE_FLOWS)) if texturing else only_texturing
+    args: dict[str, Any] = {
+        "models": {key: f"ckpts/{key}" for key in preset.networks if key not in left_out},
+        "tex_slat_sampler": _sampler(PUBLISHED_MATERIAL),
+        "shape_slat_normalization": normalizations[0],
+        "tex_slat_normalization": normalizations[1],
+        "image_cond_model": {"name": "ImageEncoder", "args": {"image_sizes": list(preset.image_sizes)}},
+        "base_resolution": preset.base_resolution,
+    }
+    if not texturing:
+        args["sparse_structure_sampler"] = _sampler(PUBLISHED_STRUCTURE)
+        args["shape_slat_sampler"] = _sampler(PUBLISHED_SHAPE)
+        args["default_pipeline_type"] = f"{2 * preset.base_resolution}_cascade"
+    return {"name": "TexturingPipeline" if texturing else "ImageTo3DPipeline", "args": args}
+
+
+def _sampler(parameters: SamplingParameters) -> dict[str, Any]:
+    return {
+        "name": "FlowEulerGuidanceIntervalSampler",
+        "args": {"sigma_min": parameters.sigma_min},
+        "params": {
+            "steps": parameters.steps,
+            "guidance_strength": parameters.guidance_strength,
+            "guidance_rescale": parameters.guidance_rescale,
+            "guidance_interval": list(parameters.guidance_interval),
+            "rescale_t": parameters.rescale_t,
+        },
+    }
