@@ -85,7 +85,7 @@ def test_texture_finer_than_a_voxel_counts_at_full_detail_only() -> None:
     assert compare(checked, grey, resolution=32, samples=SAMPLES).material["red"].mean < 2
     found = compare(checked, grey, resolution=32, samples=SAMPLES, detail="texel")
     assert found.material["red"].mean > 25
-    assert found.base_color_smooth is None or found.smooth_share < 0.1
+    assert found.base_color_smooth is None or found.smooth_share < 0.2
 
 
 def test_invisible_colour_is_no_error() -> None:
