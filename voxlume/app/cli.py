@@ -12,9 +12,13 @@ import tyro
 from voxlume import __version__
 from voxlume.app.compare import Compare
 from voxlume.app.decode import Decode
+from voxlume.app.doctor import Doctor
 from voxlume.app.encode import Encode
+from voxlume.app.generate import Generate
 from voxlume.app.info import Info
+from voxlume.app.init_model import InitModel
 from voxlume.app.render import Render
+from voxlume.app.texture import Texture
 from voxlume.errors import VoxlumeError
 
 Command = (
@@ -23,6 +27,10 @@ Command = (
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Render, tyro.conf.subcommand("render")]
+    | Annotated[Generate, tyro.conf.subcommand("generate")]
+    | Annotated[Texture, tyro.conf.subcommand("texture")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
+    | Annotated[InitModel, tyro.conf.subcommand("init-model")]
 )
 
 
@@ -42,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args=arguments,
     )
     try:
-        command.run()
+        return command.run() or 0
     except VoxlumeError as error:
         print(f"voxlume: {error}", file=sys.stderr)
         return 1
@@ -56,7 +64,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output went away (`voxlume info X | head`); keep Python from complaining.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    return 0
 
 
 if __name__ == "__main__":

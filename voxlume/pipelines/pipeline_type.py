@@ -73,6 +73,20 @@ def parse_type(name: str | int, base: int = PUBLISHED_BASE_RESOLUTION) -> Pipeli
     )
 
 
+def type_of_resolution(resolution: int, base: int = PUBLISHED_BASE_RESOLUTION) -> PipelineType:
+    """The best way to a resolution: directly at the base resolution, through the cascade above it.
+
+    Raises
+    ------
+    VoxlumeError : the model cannot reach it.
+    """
+    try:
+        direct = parse_type(resolution, base)
+    except VoxlumeError:
+        direct = None
+    return direct if direct and not direct.high else parse_type(f"{resolution}_cascade", base)
+
+
 def _scaled(number: int, base: int) -> int:
     scaled, rest = divmod(number * base, PUBLISHED_BASE_RESOLUTION)
     return 0 if rest else scaled

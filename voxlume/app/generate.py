@@ -1,0 +1,143 @@
+"""``voxlume generate``: pictures of an object to a 3D asset."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from voxlume.app.console import progress_bar, say, show
+from voxlume.app.model_options import ModelOptions
+from voxlume.app.paths import check_output
+from voxlume.app.sampler_options import Sampler
+from voxlume.errors import VoxlumeError
+
+if TYPE_CHECKING:
+    from voxlume.pipelines.image_to_3d import Generated, ImageTo3DOptions
+
+
+@dataclass
+class Generate:
+    """Make a 3D asset of one picture, or of several pictures of the same object."""
+
+    files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE... OUT")]
+    """Pictures, best with transparent background, then what to write: .glb, .vxz or .npz."""
+    model: Annotated[ModelOptions, tyro.conf.arg(name="")] = field(default_factory=ModelOptions)
+    pipeline_type: str | None = None
+    """512, 1024, 1024_cascade, 1536_cascade, ... (default: the model's, usually 1024_cascade)."""
+    resolution: Annotated[int | None, tyro.conf.arg(aliases=["-r"])] = None
+    """The same as a number: 512, 1024 (cascade), 1536 (cascade)."""
+    seed: int | None = None
+    """Of the first sample (default: 42)."""
+    num_samples: int = 1
+    """How many different objects; OUT gets a number before its ending."""
+    max_num_tokens: int = 49152
+    """A cascade lowers its resolution until it has fewer cells."""
+    refine: int = 0
+    """How often to sample the shape again on the decoded shape."""
+    steps: int | None = None
+    """Of all three samplers."""
+    ss: Sampler = field(default_factory=Sampler)
+    shape_slat: Sampler = field(default_factory=Sampler)
+    tex_slat: Sampler = field(default_factory=Sampler)
+    views: Literal["cycle", "average"] = "cycle"
+    """Several pictures: one per step in turn, or all in every step (as many times slower)."""
+    background: Literal["auto", "remove", "keep"] = "auto"
+    """Remove the background of pictures without transparency, of all, or of none."""
+    texture: bool = True
+    """Also make the material."""
+    forecast: bool = False
+    """Extrapolate about half of the steps: faster, slightly different."""
+    save_latents: Path | None = None
+    """Folder for the result of every stage."""
+    from_latents: Path | None = None
+    """Go on from such a folder; needs no picture."""
+    json: bool = False
+    """Print the result as JSON."""
+
+    def run(self) -> None:
+        from voxlume.pipelines.export import ENDINGS, export
+        from voxlume.pipelines.image_to_3d import ImageTo3D
+
+        *pictures, output = self._files()
+        check_output(output, ENDINGS)
+        options = self._options()
+        began = time.perf_counter()
+        pipeline = ImageTo3D.from_pretrained(self.model.model, **self.model.arguments())
+        options = self._with_type(options, pipeline)
+        with progress_bar() as progress:
+            results = pipeline.run(
+                pictures,
+                options,
+                save_to=self.save_latents,
+                resume_from=self.from_latents,
+                progress=progress,
+            )
+        samples = []
+        for index, result in enumerate(results):
+            path = output if len(results) == 1 else output.with_stem(f"{output.stem}_{index}")
+            for warning in result.warnings:
+                say(f"warning: {path.name}: {warning}")
+            export(result.ovoxel, path)
+            samples.append(_facts(result, path))
+        seconds = {"seconds": time.perf_counter() - began}
+        if self.json and len(samples) != 1:
+            show({"samples": samples} | seconds, "", True)
+            return
+        for facts in samples:
+            show(facts | seconds, f"{output.name}", self.json)
+
+    def _files(self) -> tuple[Path, ...]:
+        if not self.files:
+            raise VoxlumeError("nothing to do: give pictures and the file to write, IMAGE... OUT.glb")
+        if len(self.files) == 1 and self.from_latents is None:
+            raise VoxlumeError(f"{self.files[0]}: give pictures and the file to write, IMAGE... OUT.glb")
+        return self.files
+
+    def _options(self) -> ImageTo3DOptions:
+        from voxlume.flow.forecast import Forecast
+        from voxlume.pipelines.image_to_3d import ImageTo3DOptions
+
+        options = ImageTo3DOptions(
+            pipeline_type=self.pipeline_type,
+            seed=self.seed,
+            num_samples=self.num_samples,
+            max_num_tokens=self.max_num_tokens,
+            refine=self.refine,
+            material=self.texture,
+            views=self.views,
+            background=self.background,
+            forecast=Forecast() if self.forecast else None,
+            structure_sampler=self.ss.options(self.steps),
+            shape_sampler=self.shape_slat.options(self.steps),
+            material_sampler=self.tex_slat.options(self.steps),
+        )
+        options.check()
+        return options
+
+    def _with_type(self, options: ImageTo3DOptions, pipeline: Any) -> ImageTo3DOptions:
+        from dataclasses import replace
+
+        from voxlume.pipelines.pipeline_type import type_of_resolution
+
+        if self.resolution is None:
+            return options
+        if self.pipeline_type is not None:
+            raise VoxlumeError("give --resolution or --pipeline-type, not both")
+        base = pipeline.folder.config.base_resolution
+        return replace(options, pipeline_type=type_of_resolution(self.resolution, base).name)
+
+
+def _facts(result: Generated, path: Path) -> dict[str, Any]:
+    return {
+        "output": str(path),
+        "seed": result.seed,
+        "resolution": result.ovoxel.resolution,
+        "tokens": len(result.shape),
+        "voxels": len(result.ovoxel),
+        "bytes": path.stat().st_size,
+        "warnings": list(result.warnings),
+    }

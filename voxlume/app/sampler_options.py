@@ -1,0 +1,37 @@
+"""The options of one sampler on the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from voxlume.pipelines.image_to_3d import SamplerOptions
+
+
+@dataclass
+class Sampler:
+    """One stage's sampler; what is not given is the model's own."""
+
+    steps: int | None = None
+    """Euler steps."""
+    guidance_strength: float | None = None
+    """How strongly to follow the picture; 1 is no guidance."""
+    guidance_rescale: float | None = None
+    """0 to 1: how far to undo guidance's larger spread."""
+    rescale_t: float | None = None
+    """Above 1: more of the steps near the noise."""
+    guidance_interval: tuple[float, float] | None = None
+    """Times, from 1 (noise) down to 0, between which guidance acts."""
+
+    def options(self, steps: int | None = None) -> SamplerOptions:
+        """For the pipelines; ``steps`` counts where this sampler has none of its own."""
+        from voxlume.pipelines.image_to_3d import SamplerOptions
+
+        return SamplerOptions(
+            self.steps if self.steps is not None else steps,
+            self.guidance_strength,
+            self.guidance_rescale,
+            self.rescale_t,
+            self.guidance_interval,
+        )
