@@ -82,16 +82,16 @@ def studio() -> Environment:
     """
     d = directions(128)
     y = d[..., 1]
-    room = np.where(y > 0, 0.44 + 0.10 * y, 0.44 + 0.16 * y)[..., None]
+    room = np.where(y > 0, 0.36 + 0.10 * y, 0.36 + 0.15 * y)[..., None]
     light = (
         room
-        + _softbox(d, (-0.75, 0.85, 0.70), 0.50, 0.38, 3.4) * np.array([1.0, 0.985, 0.96])
-        + _softbox(d, (1.0, 0.25, 0.55), 0.26, 0.80, 2.0) * np.array([0.96, 0.98, 1.0])
-        + _softbox(d, (0.35, 0.55, -1.0), 0.75, 0.18, 3.0)
-        + _softbox(d, (-1.0, 0.1, -0.3), 0.16, 0.70, 1.8)
+        + _softbox(d, (-0.75, 0.85, 0.70), 0.50, 0.38, 3.0) * np.array([1.0, 0.985, 0.96])
+        + _softbox(d, (1.0, 0.25, 0.55), 0.26, 0.80, 1.6) * np.array([0.96, 0.98, 1.0])
+        + _softbox(d, (0.35, 0.55, -1.0), 0.75, 0.18, 2.8)
+        + _softbox(d, (-1.0, 0.1, -0.3), 0.16, 0.70, 1.6)
     )
     return Environment.from_radiance(
-        light.astype(np.float32), key_direction=(-0.62, 0.95, 0.70), key_radiance=(0.28, 0.27, 0.26)
+        light.astype(np.float32), key_direction=(-0.62, 0.95, 0.70), key_radiance=(0.36, 0.35, 0.335)
     )
 
 

@@ -20,7 +20,7 @@ from voxlume.render.source import load_surface
 from voxlume.render.tonemap import encode
 from voxlume.texture import srgb_to_linear
 
-_PAPER = 0.955  # sRGB value of the background
+_PAPER = 0.90  # sRGB value of the background
 _MAP_PAPER = np.array([0.80, 0.84, 0.90])  # not grey, so that every value of a map stands out
 _INK = (70, 72, 76)
 _MAPS = ("base color", "normal", "metallic", "roughness", "alpha")
