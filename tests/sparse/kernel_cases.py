@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterator
 import torch
 
 from voxlume.sparse import SparseTensor, conv_reference, subdivide
-from voxlume.sparse.neighbors import derive_neighbors, find_neighbors, voxel_keys
+from voxlume.sparse.gather import gather_rows_reference
+from voxlume.sparse.keys import voxel_keys
+from voxlume.sparse.lineage import list_children
+from voxlume.sparse.neighbors import derive_neighbors, find_neighbors
 from voxlume.sparse.selfcheck import TOLERANCE
 from voxlume.sparse.tensor import CoordinateSet
 
@@ -46,7 +49,7 @@ def grid(device: torch.device) -> CoordinateSet:
 
 def cases(device: torch.device, bfloat16: bool = True) -> Iterator[tuple[str, float, float]]:
     """(name, largest difference over largest value, tolerance) of every case."""
-    from voxlume.sparse import conv_triton, neighbors_triton
+    from voxlume.sparse import conv_triton, lineage_triton, neighbors_triton
     from voxlume.sparse.tiling import make_tiling
 
     coordinates = grid(device)
@@ -62,6 +65,16 @@ def cases(device: torch.device, bfloat16: bool = True) -> Iterator[tuple[str, fl
     assert lineage is not None
     derived = derive_neighbors(neighbors, lineage)
     yield "derive", _error(neighbors_triton.derive_neighbors(neighbors, lineage), derived), 0
+    listed = lineage_triton.list_children(coordinates.coords, lineage.children, len(lineage.index))
+    expected = list_children(coordinates.coords, lineage.children, len(lineage.index))
+    yield "children", _error(listed[0], expected[0]), 0
+    yield "children's parents", _error(listed[1], expected[1]), 0
+    for channels in (3, 40, 600):
+        rows = torch.randn((len(x) * 8, channels)).to(device)
+        for name, index in (("index", lineage.index), ("inverse", lineage.children.flatten())):
+            source = rows[: len(lineage.index)] if name == "inverse" else rows
+            gathered = lineage_triton.gather_rows(source, index)
+            yield f"gather {channels} {name}", _error(gathered, gather_rows_reference(source, index)), 0
 
     normal = _normal(device)
     for ci, co, dtype in CONVOLUTIONS:

@@ -7,11 +7,11 @@ import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 
-from tests.paths import ROOT
 from tests.sparse.kernel_cases import cases
 from voxlume.sparse import SparseTensor, SubmanifoldConv3d, backend, kernels, selfcheck
 
@@ -22,7 +22,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA de
 def test_kernels_agree_with_their_twins_in_the_interpreter() -> None:
     program = subprocess.run(
         [sys.executable, "-m", "tests.sparse.kernel_cases"],
-        cwd=ROOT,
+        cwd=Path(__file__).parents[2],
         env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
@@ -92,6 +92,20 @@ def test_a_kernel_that_does_not_compile_counts_as_wrong() -> None:
 
 def test_nan_never_passes() -> None:
     assert not selfcheck._compare("x", lambda: torch.full((2,), torch.nan), torch.ones(2), 1.0).passed
+
+
+@pytest.mark.skipif(not backend.triton_installed(), reason="Triton is not installed")
+def test_the_check_passes_in_the_interpreter() -> None:
+    program = (
+        "import torch; from voxlume.sparse.selfcheck import check_kernels as c; d = torch.device('cpu');"
+        "print(*[k for k in c(d) + c(d, True) if 'bfloat16' not in k.name and not k.passed])"
+    )
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "", done.stdout
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_twin_can_be_forced(monkeypatch: pytest.MonkeyPatch) -> None:

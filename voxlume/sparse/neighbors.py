@@ -1,7 +1,8 @@
 """Which row holds each of a voxel's 27 neighbours (itself included).
 
-Three ways to the same map: derived from the parents' map where a set came out of a coarser one, a hash
-table on CUDA (:mod:`voxlume.sparse.neighbors_triton`), and a search in sorted 64-bit keys elsewhere.
+Three ways to the same map: derived from the parents' map, which a grid with any structure gets for a
+quarter of the search; a hash table on CUDA (:mod:`voxlume.sparse.neighbors_triton`); and a search in sorted
+64-bit keys elsewhere.
 """
 
 from __future__ import annotations
@@ -11,13 +12,18 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from voxlume.errors import VoxlumeError
 from voxlume.sparse.backend import use_triton
+from voxlume.sparse.keys import voxel_keys
+from voxlume.sparse.lineage import parents_of
 from voxlume.sparse.tensor import CoordinateSet, Lineage
 
 OFFSETS = tuple((dx, dy, dz) for dx in (-1, 0, 1) for dy in (-1, 0, 1) for dz in (-1, 0, 1))
 """(dx, dy, dz) of neighbour 0..26, z fastest; 13 is the voxel itself and 26 - o lies opposite o."""
 CENTER = 13
+
+
+SEARCHED = 4096
+"""Sets up to this size are searched directly; a larger one asks its parents first."""
 
 
 def neighbor_map(coordinates: CoordinateSet) -> Tensor:
@@ -27,54 +33,23 @@ def neighbor_map(coordinates: CoordinateSet) -> Tensor:
     -------
     int32 (n, 27), -1 where there is no voxel.
     """
-
-    def build() -> Tensor:
-        triton = use_triton(coordinates.coords.device)
-        if triton:
-            from voxlume.sparse import neighbors_triton as fast
-        if coordinates.lineage is not None:
-            derive = fast.derive_neighbors if triton else derive_neighbors
-            return derive(neighbor_map(coordinates.lineage.parents), coordinates.lineage)
-        keys, strides = voxel_keys(coordinates.coords)
-        return (fast.find_neighbors if triton else find_neighbors)(keys, strides)
-
-    return coordinates.memo("neighbors", build)
+    return coordinates.memo("neighbors", lambda: _build(coordinates))
 
 
-def voxel_keys(coords: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
-    """One integer per voxel such that a step along an axis is an addition.
+def _build(coordinates: CoordinateSet) -> Tensor:
+    find, derive = find_neighbors, derive_neighbors
+    if use_triton(coordinates.coords.device):
+        from voxlume.sparse import neighbors_triton as fast
 
-    Parameters
-    ----------
-    coords : int32 (n, 4), rows (batch, x, y, z); any int32 values.
-
-    Returns
-    -------
-    keys : int64 (n,), >= 0, ordered as (batch, x, y, z) are. An empty border around each sample's grid
-        keeps a step from reaching another row of voxels or another sample.
-    strides : what a step of +1 along x, y, z adds.
-
-    Raises
-    ------
-    VoxlumeError : the coordinates span more than 63 bits.
-    """
-    if len(coords) == 0:
-        return coords.new_zeros(0, dtype=torch.int64), (1, 1, 1)
-    low, high = torch.stack([coords.amin(0), coords.amax(0)]).tolist()
-    batches, x, y, z = (last - first + 1 for first, last in zip(low, high, strict=True))
-    strides = ((y + 2) * (z + 2), z + 2, 1)
-    sample_stride = (x + 2) * strides[0]
-    c = coords.to(torch.int64) - torch.tensor(low, device=coords.device)
-    sample = c[:, 0]
-    if batches * sample_stride >= 2**63:
-        present, sample = torch.unique(sample, return_inverse=True)
-        batches = len(present)
-    if batches * sample_stride >= 2**63:
-        raise VoxlumeError(
-            f"voxel coordinates span {x} x {y} x {z}: too far apart to index; use a smaller grid"
-        )
-    keys = sample * sample_stride + (c[:, 1] + 1) * strides[0] + (c[:, 2] + 1) * strides[1] + c[:, 3] + 1
-    return keys, strides
+        find, derive = fast.find_neighbors, fast.derive_neighbors
+    if coordinates.lineage is not None:
+        return derive(neighbor_map(coordinates.lineage.parents), coordinates.lineage)
+    if len(coordinates) > SEARCHED:
+        lineage = parents_of(coordinates)
+        # Scattered voxels have almost as many parents: then there is nothing to gain.
+        if 2 * len(lineage.parents) < len(coordinates):
+            return derive(neighbor_map(lineage.parents), lineage)
+    return find(*voxel_keys(coordinates.coords))
 
 
 def find_neighbors(keys: Tensor, strides: tuple[int, int, int]) -> Tensor:
@@ -109,13 +84,14 @@ def derive_neighbors(parent_neighbors: Tensor, lineage: Lineage) -> Tensor:
     -------
     int32 (n, 27)
     """
-    n, device = len(lineage.parent), parent_neighbors.device
+    n, device = len(lineage.index), parent_neighbors.device
     parent_offset, child_slot = (t.to(device) for t in _child_tables())
+    mother, place = lineage.index.long() >> 3, lineage.index.long() & 7
     neighbors = torch.empty((n, 27), dtype=torch.int32, device=device)
     for o in range(27):
         # The row of the parent that holds the neighbour, then the row of the neighbour in it.
-        parent = parent_neighbors[lineage.parent, parent_offset[lineage.slot, o]]
-        child = lineage.children[parent.clamp(min=0).long(), child_slot[lineage.slot, o]]
+        parent = parent_neighbors[mother, parent_offset[place, o]]
+        child = lineage.children[parent.clamp(min=0).long(), child_slot[place, o]]
         neighbors[:, o] = torch.where(parent >= 0, child, -1)
     return neighbors
 

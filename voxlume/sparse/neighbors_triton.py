@@ -29,11 +29,11 @@ def find_neighbors(keys: Tensor, strides: tuple[int, int, int]) -> Tensor:
 
 def derive_neighbors(parent_neighbors: Tensor, lineage: Lineage) -> Tensor:
     """Neighbour map of children from their parents' map int32 (n_parents, 27) -> int32 (n, 27)."""
-    n = len(lineage.parent)
+    n = len(lineage.index)
     neighbors = torch.empty((n, 27), dtype=torch.int32, device=parent_neighbors.device)
     if n:
         _derive_kernel[(triton.cdiv(n, _ROWS),)](
-            parent_neighbors, lineage.parent, lineage.slot, lineage.children, neighbors, n, ROWS=_ROWS
+            parent_neighbors, lineage.index, lineage.children, neighbors, n, ROWS=_ROWS
         )
     return neighbors
 
@@ -79,12 +79,12 @@ def _find_kernel(
 
 
 @triton.jit
-def _derive_kernel(parent_neighbors, parent, slot, children, neighbors, n, ROWS: tl.constexpr):
+def _derive_kernel(parent_neighbors, index, children, neighbors, n, ROWS: tl.constexpr):
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     o = tl.arange(0, 32)[None, :]
     inside = (row < n)[:, None] & (o < 27)
-    mother = tl.load(parent + row, mask=row < n, other=0)[:, None]
-    place = tl.load(slot + row, mask=row < n, other=0).to(tl.int32)[:, None]
+    at = tl.load(index + row, mask=row < n, other=0)[:, None]
+    mother, place = (at >> 3).to(tl.int64), at & 7
     # Where the neighbour lies, counted in voxels from the corner of this voxel's parent: -1..2.
     x = (place & 1) + o // 9 - 1
     y = (place >> 1 & 1) + o // 3 % 3 - 1

@@ -15,9 +15,12 @@ import torch
 from torch import Tensor
 
 from voxlume.sparse import conv_reference
-from voxlume.sparse.neighbors import derive_neighbors, find_neighbors, voxel_keys
-from voxlume.sparse.resample import subdivide
-from voxlume.sparse.tensor import CoordinateSet, SparseTensor
+from voxlume.sparse.backend import kernels
+from voxlume.sparse.gather import gather_rows_reference
+from voxlume.sparse.keys import voxel_keys
+from voxlume.sparse.lineage import children_of
+from voxlume.sparse.neighbors import derive_neighbors, neighbor_map
+from voxlume.sparse.tensor import CoordinateSet, Lineage
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 """Largest difference allowed, over the largest value; TF32 in place of float32 would exceed it."""
@@ -54,53 +57,80 @@ def kernels_are_right(device: torch.device, training: bool = False) -> bool:
 
 
 def check_kernels(device: torch.device, training: bool = False) -> list[Check]:
-    """Compare the kernels of the forward pass, or with ``training`` of the backward pass, with the twins."""
-    return list(_training_checks(device) if training else _inference_checks(device))
+    """Compare the kernels of the forward pass, or with ``training`` of the backward pass, with the twins.
+
+    The twins run on the CPU, so that they share nothing with what is checked.
+    """
+    with kernels("reference"):
+        return list(_training_checks(device) if training else _inference_checks(device))
 
 
 def _inference_checks(device: torch.device) -> Iterator[Check]:
-    from voxlume.sparse import neighbors_triton
+    from voxlume.sparse import lineage_triton, neighbors_triton
 
-    coordinates, children = _grids(device)
-    keys = voxel_keys(coordinates.coords)
-    neighbors = find_neighbors(*keys)
-    yield _compare("hashed neighbours", lambda: neighbors_triton.find_neighbors(*keys), neighbors, 0)
-    lineage = children.lineage
-    assert lineage is not None
-    derived = derive_neighbors(neighbors, lineage)
+    coordinates, lineage = _grids()
+    coords, index = lineage.parents.coords.to(device), lineage.index.to(device)
+    children = lineage.children.to(device)
+    keys, strides = voxel_keys(coordinates.coords)
+    neighbors = neighbor_map(coordinates)
     yield _compare(
-        "derived neighbours", lambda: neighbors_triton.derive_neighbors(neighbors, lineage), derived, 0
+        "hashed neighbours", lambda: neighbors_triton.find_neighbors(keys.to(device), strides), neighbors, 0
     )
+    yield _compare(
+        "derived neighbours",
+        lambda: neighbors_triton.derive_neighbors(
+            neighbors.to(device), Lineage(coordinates, index, children)
+        ),
+        derive_neighbors(neighbors, lineage),
+        0,
+    )
+    yield _compare(
+        "listed children",
+        lambda: lineage_triton.list_children(coords, children, len(index))[1],
+        lineage.index,
+        0,
+    )
+    (slots,) = _random(torch.float16, (len(children) * 8, 24))
+    expected = gather_rows_reference(slots, lineage.index)
+    yield _compare("gathered rows", lambda: lineage_triton.gather_rows(slots.to(device), index), expected, 0)
     for ci, co, dtype in _convolutions(device):
-        yield _check_forward(coordinates, ci, co, dtype)
+        yield _check_forward(coordinates, device, ci, co, dtype)
 
 
-def _check_forward(coordinates: CoordinateSet, ci: int, co: int, dtype: torch.dtype) -> Check:
+def _check_forward(
+    coordinates: CoordinateSet, device: torch.device, ci: int, co: int, dtype: torch.dtype
+) -> Check:
     from voxlume.sparse import conv_triton
 
-    features, weight, bias = _random(coordinates, dtype, (len(coordinates), ci), (co, 3, 3, 3, ci), (co,))
-    expected = conv_reference.forward(features, weight, bias, coordinates)
+    features, weight, bias = _random(dtype, (len(coordinates), ci), (co, 3, 3, 3, ci), (co,))
     return _compare(
         f"convolution {ci} to {co}, {str(dtype).removeprefix('torch.')}",
-        lambda: conv_triton.forward(features, weight, bias, coordinates),
-        expected,
+        lambda: conv_triton.forward(
+            features.to(device), weight.to(device), bias.to(device), _on(device, coordinates)
+        ),
+        conv_reference.forward(features, weight, bias, coordinates),
         TOLERANCE[dtype],
     )
 
 
 def _training_checks(device: torch.device) -> Iterator[Check]:
+    coordinates, _ = _grids()
+    for ci, co, dtype in _convolutions(device):
+        yield _check_grad_weight(coordinates, device, ci, co, dtype)
+
+
+def _check_grad_weight(
+    coordinates: CoordinateSet, device: torch.device, ci: int, co: int, dtype: torch.dtype
+) -> Check:
     from voxlume.sparse import conv_triton
 
-    coordinates, _ = _grids(device)
-    for ci, co, dtype in _convolutions(device):
-        features, grad = _random(coordinates, dtype, (len(coordinates), ci), (len(coordinates), co))
-        expected = conv_reference.grad_weight(features, grad, coordinates)
-        yield _compare(
-            f"gradient of a convolution {ci} to {co}, {str(dtype).removeprefix('torch.')}",
-            lambda x=features, g=grad: conv_triton.grad_weight(x, g, coordinates),  # type: ignore[misc]
-            expected,
-            TOLERANCE[dtype],
-        )
+    features, grad = _random(dtype, (len(coordinates), ci), (len(coordinates), co))
+    return _compare(
+        f"gradient of a convolution {ci} to {co}, {str(dtype).removeprefix('torch.')}",
+        lambda: conv_triton.grad_weight(features.to(device), grad.to(device), _on(device, coordinates)),
+        conv_reference.grad_weight(features, grad, coordinates),
+        TOLERANCE[dtype],
+    )
 
 
 def _convolutions(device: torch.device) -> list[tuple[int, int, torch.dtype]]:
@@ -111,26 +141,31 @@ def _convolutions(device: torch.device) -> list[tuple[int, int, torch.dtype]]:
     return cases
 
 
-def _grids(device: torch.device) -> tuple[CoordinateSet, CoordinateSet]:
-    """A random grid of two samples and children of it; both know their neighbours from the twin."""
+def _grids() -> tuple[CoordinateSet, Lineage]:
+    """A random grid of two samples, and how random children of its voxels came out of it."""
     random = torch.Generator().manual_seed(0)
-    coords = (torch.rand((2, 9, 10, 11), generator=random) < 0.4).nonzero().to(device, torch.int32)
+    coords = (torch.rand((2, 9, 10, 11), generator=random) < 0.4).nonzero().int()
     coordinates = CoordinateSet(coords, 2)
-    coordinates.memo("neighbors", lambda: find_neighbors(*voxel_keys(coords)))
-    kept = (torch.rand((len(coords), 8), generator=random) < 0.5).to(device)
-    empty = torch.empty((len(coords), 0), device=device)
-    return coordinates, subdivide(SparseTensor.on(coordinates, empty), kept).children
+    lineage = children_of(coordinates, torch.rand((len(coords), 8), generator=random) < 0.5).lineage
+    assert lineage is not None
+    return coordinates, lineage
 
 
-def _random(coordinates: CoordinateSet, dtype: torch.dtype, *shapes: tuple[int, ...]) -> list[Tensor]:
+def _on(device: torch.device, coordinates: CoordinateSet) -> CoordinateSet:
+    """The set on the device, with its neighbours from the twin."""
+    there = CoordinateSet(coordinates.coords.to(device), coordinates.batch_size)
+    there.memo("neighbors", lambda: neighbor_map(coordinates).to(device))
+    return there
+
+
+def _random(dtype: torch.dtype, *shapes: tuple[int, ...]) -> list[Tensor]:
     random = torch.Generator().manual_seed(1)
-    device = coordinates.coords.device
-    return [torch.randn(shape, generator=random).to(device, dtype) for shape in shapes]
+    return [torch.randn(shape, generator=random).to(dtype) for shape in shapes]
 
 
 def _compare(name: str, fast: Callable[[], Tensor], expected: Tensor, tolerance: float) -> Check:
     try:
-        difference = (fast().double() - expected.double()).abs().max()
+        difference = (fast().cpu().double() - expected.double()).abs().max()
     except Exception as error:
         # Whatever a compiler or driver throws, the answer is the same: do not use this kernel.
         return Check(name, float("nan"), tolerance, f"{type(error).__name__}: {error}".splitlines()[0][:200])

@@ -19,14 +19,12 @@ class Lineage:
     Attributes
     ----------
     parents : the coordinate set one level coarser.
-    parent : int64 (n,), row of each voxel's parent.
-    slot : int64 (n,), which of the eight children it is: (x&1) + 2 (y&1) + 4 (z&1).
-    children : int32 (n_parents, 8), row of each child, -1 where there is none.
+    index : int32 (n,), 8 * row of each voxel's parent + its slot in it, (x&1) + 2 (y&1) + 4 (z&1).
+    children : int32 (n_parents, 8), row of each child, -1 where there is none: the inverse of ``index``.
     """
 
     parents: CoordinateSet
-    parent: Tensor
-    slot: Tensor
+    index: Tensor
     children: Tensor
 
 

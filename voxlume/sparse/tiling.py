@@ -10,6 +10,7 @@ neighbours are split into parts, each with an order of its own, and the parts' r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import triton
@@ -20,7 +21,14 @@ from voxlume.sparse.neighbors import neighbor_map
 from voxlume.sparse.tensor import CoordinateSet
 
 WINDOW = 1 << 17
-"""Rows that are ordered by pattern together."""
+"""Rows that are ordered by pattern together: what they gather shall fit the L2 cache."""
+
+SIGNIFICANCE = (12, 15, 4, 16, 3, 10, 11, 23, 22, 7, 14, 20, 19, 6, 18, 9, 8, 2, 5, 1, 0, 25, 26, 21, 24, 17)
+"""Neighbours from most to least significant in the order of patterns (the centre is always there).
+
+Found by annealing on shells of a sphere and a tilted torus: sorting by it leaves 4 % less work in tiles
+of 128 than sorting by the neighbours' own order.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +69,11 @@ def make_tiling(neighbors: Tensor, size: int, parts: int = 1, window: int = WIND
     n, device = len(neighbors), neighbors.device
     tiles = triton.cdiv(n, size)
     each = 27 // parts
-    pattern = torch.empty((parts, n), dtype=torch.int64, device=device)
-    _pattern_kernel[(triton.cdiv(n, 128), parts)](neighbors, pattern, n, window, EACH=each, ROWS=128)
+    # 26 bits of pattern leave room for 32 windows in an int32, which sorts twice as fast as an int64.
+    window = max(window, triton.cdiv(n, 32))
+    bits = _pattern_bits(parts, device)
+    pattern = torch.empty((parts, n), dtype=torch.int32, device=device)
+    _pattern_kernel[(triton.cdiv(n, 128), parts)](neighbors, bits, pattern, n, window, EACH=each, ROWS=128)
     rows = torch.full((parts, tiles * size), -1, dtype=torch.int32, device=device)
     rows[:, :n] = torch.argsort(pattern, dim=1)
     counts = torch.empty(parts * tiles, dtype=torch.int32, device=device)
@@ -78,16 +89,28 @@ def make_tiling(neighbors: Tensor, size: int, parts: int = 1, window: int = WIND
     return Tiling(size, parts, rows.flatten(), counts, offsets, packed, order)
 
 
+@cache
+def _pattern_bits(parts: int, device: torch.device) -> Tensor:
+    """int32 (27,), what each neighbour adds to the pattern of its part; at most 26 bits in a part."""
+    bits = torch.zeros(27, dtype=torch.int32)
+    if parts == 1:
+        bits[torch.tensor(SIGNIFICANCE)] = 1 << torch.arange(25, -1, -1, dtype=torch.int32)
+    else:
+        bits = 1 << torch.arange(27, dtype=torch.int32) % (27 // parts)
+    return bits.to(device)
+
+
 @triton.jit
-def _pattern_kernel(neighbors, pattern, n, window, EACH: tl.constexpr, ROWS: tl.constexpr):
+def _pattern_kernel(neighbors, bits, pattern, n, window, EACH: tl.constexpr, ROWS: tl.constexpr):
     """Sort key of each row for each part: its window, then which of the part's neighbours it has."""
     part = tl.program_id(1).to(tl.int64)
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     o = tl.arange(0, 32)
     inside = (row < n)[:, None] & (o < EACH)[None, :]
     neighbor = tl.load(neighbors + row[:, None] * 27 + (part * EACH + o)[None, :], mask=inside, other=-1)
-    bits = tl.sum(tl.where(neighbor >= 0, 1 << o[None, :], 0), axis=1)
-    tl.store(pattern + part * n + row, (row // window << EACH) | bits, mask=row < n)
+    bit = tl.load(bits + part * EACH + o, mask=o < EACH, other=0)
+    key = tl.sum(tl.where(neighbor >= 0, bit[None, :], 0), axis=1) | (row // window << 26).to(tl.int32)
+    tl.store(pattern + part * n + row, key, mask=row < n)
 
 
 @triton.jit

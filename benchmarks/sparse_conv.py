@@ -1,0 +1,207 @@
+"""Sparse convolution, neighbour map and resampling on the sphere shell: ``python -m benchmarks.sparse_conv``.
+
+Every convolution is first compared with the float32 twin on random data, then timed warm (medians).
+On a GPU the shell is 1024^3; elsewhere a small one runs, to show that the program works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks.shell import shell_levels
+from benchmarks.timing import milliseconds
+from voxlume.sparse import (
+    SparseTensor,
+    channel_to_space,
+    conv_reference,
+    kernels,
+    space_to_channel,
+    subdivide,
+)
+from voxlume.sparse.conv import submanifold_conv3d
+from voxlume.sparse.neighbors import derive_neighbors, find_neighbors, neighbor_map, voxel_keys
+from voxlume.sparse.selfcheck import kernels_are_right
+from voxlume.sparse.tensor import CoordinateSet
+
+PUBLISHED = {
+    (1024, 64, 64): 1.85,
+    (512, 128, 128): 1.31,
+    (256, 256, 256): 0.93,
+    (128, 512, 512): 1.07,
+    (64, 1024, 1024): 1.33,
+}
+"""Grid, channels in and out -> milliseconds of the published implementation on one H200."""
+
+RESAMPLING = [
+    (64, 1024, 4096),
+    (128, 512, 2048),
+    (256, 256, 1024),
+    (512, 128, 512),
+    (1024, 64, 16),
+    (512, 128, 32),
+    (256, 256, 64),
+    (128, 512, 128),
+]
+"""The first convolutions of the decoder's and the encoder's resampling blocks."""
+
+Row = dict[str, object]
+
+
+def convolution(here: CoordinateSet, shape: tuple[int, int, int], dtype: torch.dtype, training: bool) -> Row:
+    resolution, ci, co = shape
+    device = here.coords.device
+    pairs = int((neighbor_map(here) >= 0).sum())
+    x = SparseTensor.on(here, torch.randn((len(here), ci), device=device, dtype=dtype))
+    weight = torch.randn((co, 3, 3, 3, ci), device=device, dtype=dtype) / (15 * ci) ** 0.5
+    bias = torch.randn(co, device=device, dtype=dtype)
+    expected = conv_reference.forward(x.features, weight, bias, here)
+    error = _error(submanifold_conv3d(x, weight, bias), expected)
+    del expected
+    ms = milliseconds(lambda: submanifold_conv3d(x, weight, bias), device)
+    row: Row = {
+        "work": f"conv {ci} to {co} at {resolution}",
+        "voxels": len(here),
+        "dtype": str(dtype)[6:],
+        "ms": ms,
+        "published ms": PUBLISHED.get(shape) if dtype == torch.float16 else None,
+        "TFLOP/s": 2 * pairs * ci * co / ms / 1e9,
+        "error": error,
+    }
+    if training:
+        inputs = [x.features.requires_grad_(), weight.requires_grad_(), bias.requires_grad_()]
+        out = submanifold_conv3d(x, weight, bias)
+        seed = torch.randn_like(out)
+        grads = torch.autograd.grad(out, inputs, seed, retain_graph=True)
+        row["error of weight gradient"] = _error(grads[1], conv_reference.grad_weight(x.features, seed, here))
+        row["backward ms"] = milliseconds(
+            lambda: torch.autograd.grad(out, inputs, seed, retain_graph=True), device
+        )
+    return row
+
+
+def preparation(here: CoordinateSet, resolution: int) -> list[Row]:
+    """What a coordinate set costs once, and the resampling that makes and uses it."""
+    device, n = here.coords.device, len(here)
+    keys = voxel_keys(here.coords)
+    lineage = here.lineage
+    assert lineage is not None
+    parents = neighbor_map(lineage.parents)
+    find, derive = find_neighbors, derive_neighbors
+    work = {"keys": lambda: voxel_keys(here.coords)}
+    if device.type == "cuda":
+        from voxlume.sparse import neighbors_triton
+        from voxlume.sparse.tiling import make_tiling
+
+        neighbors = neighbor_map(here)
+        find, derive = neighbors_triton.find_neighbors, neighbors_triton.derive_neighbors
+        work["tiles of 128 rows"] = lambda: make_tiling(neighbors, 128)
+    work["neighbours by look-up"] = lambda: find(*keys)
+    work["neighbours from the parents' map"] = lambda: derive(parents, lineage)
+    kept = lineage.children >= 0
+    coarse = SparseTensor.on(
+        lineage.parents, torch.randn((len(kept), 512), device=device, dtype=torch.float16)
+    )
+    plan = subdivide(coarse, kept)
+    fine = SparseTensor.on(here, torch.randn((n, 64), device=device, dtype=torch.float16))
+    space_to_channel(fine)
+    work["subdivide"] = lambda: subdivide(coarse, kept)
+    work["channel to space, 512 to 64"] = lambda: channel_to_space(coarse, plan)
+    work["find parents"] = lambda: space_to_channel(SparseTensor(here.coords, fine.features))
+    work["space to channel, 64 to 512"] = lambda: space_to_channel(fine)
+    return [
+        {"work": f"{name} at {resolution}", "voxels": n, "ms": milliseconds(step, device)}
+        for name, step in work.items()
+    ]
+
+
+def first_call() -> None:
+    """Run in a process of its own: the check of the kernels and a first convolution at each level."""
+    start = time.perf_counter()
+    device = torch.device("cuda")
+    torch.zeros(1, device=device)
+    started = time.perf_counter()
+    kernels_are_right(device)
+    checked = time.perf_counter()
+    levels = shell_levels(512, device)
+    for size, c in zip(levels, (1024, 512, 256, 128), strict=True):
+        x = SparseTensor.on(
+            levels[size], torch.randn((len(levels[size]), c), device=device, dtype=torch.float16)
+        )
+        submanifold_conv3d(x, torch.randn((c, 3, 3, 3, c), device=device, dtype=torch.float16))
+    torch.cuda.synchronize()
+    done = time.perf_counter()
+    print(
+        json.dumps(
+            {"start CUDA": started - start, "check": checked - started, "first convolutions": done - checked}
+        )
+    )
+
+
+def first_calls() -> list[Row]:
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("nothing cached", "kernels cached on disk"):
+            import os
+
+            program = [sys.executable, "-m", "benchmarks.sparse_conv", "--first-call"]
+            env = {**os.environ, "TRITON_CACHE_DIR": folder}
+            out = subprocess.run(program, env=env, capture_output=True, text=True, check=True).stdout
+            for step, seconds in json.loads(out.splitlines()[-1]).items():
+                rows.append({"work": f"{step}, {name}", "ms": seconds * 1e3})
+    return rows
+
+
+def _error(got: torch.Tensor, expected: torch.Tensor) -> float:
+    """Norm of the difference over norm of the expected."""
+    return float((got.float() - expected.float()).norm() / expected.float().norm())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "sparse_conv.json")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--first-call", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.first_call:
+        first_call()
+        return
+    device = torch.device(options.device)
+    gpu = device.type == "cuda"
+    rows: list[Row] = first_calls() if gpu else []
+    levels = shell_levels(1024 if gpu else 128, device)
+    shapes = [*PUBLISHED, *RESAMPLING] if gpu else [(128, 64, 64)]
+    half = torch.float16 if gpu else torch.float32
+    for shape in shapes:
+        rows.append(convolution(levels[shape[0]], shape, half, training=shape in PUBLISHED or not gpu))
+    if gpu:
+        rows.append(convolution(levels[512], (512, 128, 128), torch.bfloat16, training=False))
+        rows.append(convolution(levels[512], (512, 128, 128), torch.float32, training=True))
+        with kernels("reference"):
+            rows.append(
+                {
+                    **convolution(levels[512], (512, 128, 128), torch.float16, False),
+                    "work": "the twin, 128 at 512",
+                }
+            )
+    for resolution in [r for r in levels if r > 64]:
+        rows += preparation(levels[resolution], resolution)
+    for row in rows:
+        numbers = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if isinstance(v, float) and k != "ms")
+        print(f"{row['work']:44s} {row['ms']:9.3f} ms  {numbers}")
+    machine = torch.cuda.get_device_name(device) if gpu else platform.processor() or platform.machine()
+    result = {"device": machine, "torch": torch.__version__, "rows": rows}
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
