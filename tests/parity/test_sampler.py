@@ -6,13 +6,12 @@ import json
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
 
 from tests.parity.golden import TOLERANCE, load_golden, relative_error, sparse, tensors
 from tests.paths import PARITY_DIR
 from voxlume.flow.sampler import SamplingParameters, sample
 from voxlume.models.flow_transformer import FlowTransformer
+from voxlume.models.velocity import flow_velocity
 from voxlume.sparse import SparseTensor
 
 LISTING = PARITY_DIR / "sampler.json"
@@ -38,15 +37,6 @@ def test_end_of_trajectory(model: str, run: int, batch: str) -> None:
     condition = io[f"io.cond{batch}"]
     settings = SETTINGS["params"][run]
     parameters = SamplingParameters(**settings, sigma_min=SETTINGS["sigma_min"])
-    with torch.no_grad():
-        layout = network.token_layout(noise)
-        prepared, null = network.prepare_condition(condition), network.null_condition(len(condition))
-
-        def velocity(x: Any, t: float, conditional: bool) -> Tensor:
-            times = torch.full((len(condition),), 1000 * t)
-            v = network(x, times, prepared if conditional else null, layout)
-            return v.features if isinstance(v, SparseTensor) else v
-
-        end = sample(velocity, noise, parameters)
+    end = sample(flow_velocity(network, noise, condition), noise, parameters)
     values = end.features if isinstance(end, SparseTensor) else end
     assert relative_error(values, io[f"io.{kind}{batch}.{run}"]) < TOLERANCE

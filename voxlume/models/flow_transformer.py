@@ -22,9 +22,12 @@ from voxlume.models.layers import (
     NORM_EPS,
     RotaryPhases,
     gated_residual,
+    gated_residual_norm,
+    gelu_linear,
     modulated_layer_norm,
     normalized_heads,
     plain_layer_norm,
+    residual_modulated_norm,
     rotary_phases,
     zero_initialized,
 )
@@ -99,6 +102,10 @@ class Condition:
     keys_values: tuple[tuple[Tensor, Tensor], ...] | None = None
 
 
+Pending = tuple[Tensor, Tensor]
+"""An update (n, c) of the tokens and its gate (b, c), not yet added."""
+
+
 def pack_condition(condition: Tensor | Sequence[Tensor]) -> Condition:
     """(b, m, c), or one (m_i, c) per sample, as packed tokens."""
     samples = list(condition)
@@ -142,8 +149,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, x_nc: Tensor, layout: TokenLayout) -> Tensor:
         q, k, v = self.qkv(x_nc).unflatten(-1, (3, self.heads, -1)).unbind(1)
-        q = normalized_heads(q, self.q_norm.gamma, layout.phases, v.dtype)
-        k = normalized_heads(k, self.k_norm.gamma, layout.phases, v.dtype)
+        q = normalized_heads(q, self.q_norm.gamma, layout.phases)
+        k = normalized_heads(k, self.k_norm.gamma, layout.phases)
         return self.out(attention(q, k, v, layout.lengths, layout.lengths).flatten(1))
 
 
@@ -163,7 +170,7 @@ class CrossAttention(nn.Module):
         """Keys and values (m, h, d) of the condition tokens."""
         kv = self.kv(condition_mc.to(self.kv.weight.dtype))
         k, v = kv.unflatten(-1, (2, self.heads, -1)).unbind(1)
-        return normalized_heads(k, self.k_norm.gamma, None, v.dtype), v
+        return normalized_heads(k, self.k_norm.gamma, None), v
 
     def forward(
         self, x_nc: Tensor, layout: TokenLayout, keys_values: tuple[Tensor, Tensor], lengths: tuple[int, ...]
@@ -173,7 +180,7 @@ class CrossAttention(nn.Module):
             # One condition token has all the weight whatever the query is: a constant row.
             return self.out(v.flatten(1))
         q = self.q(x_nc).unflatten(-1, (self.heads, -1))
-        q = normalized_heads(q, self.q_norm.gamma, None, v.dtype)
+        q = normalized_heads(q, self.q_norm.gamma, None)
         return self.out(attention(q, k, v, layout.lengths, lengths).flatten(1))
 
 
@@ -206,24 +213,38 @@ class Block(nn.Module):
     def forward(
         self,
         x_nc: Tensor,
+        pending: Pending | None,
         time_b: Tensor,
         layout: TokenLayout,
         keys_values: tuple[Tensor, Tensor] | None,
         condition: Condition,
-    ) -> Tensor:
-        """``time_b`` is the shared modulation (b, 6c), or the time embedding (b, c) without one."""
+    ) -> tuple[Tensor, Pending]:
+        """Tokens and the MLP's gated update of them, which the next block adds in one pass with its norm.
+
+        ``time_b`` is the shared modulation (b, 6c), or the time embedding (b, c) without one.
+        """
         if hasattr(self, "modulation_offset"):
             modulation = time_b + self.modulation_offset
         else:
             modulation = self.modulation(time_b)
         attn_shift, attn_scale, attn_gate, mlp_shift, mlp_scale, mlp_gate = modulation.chunk(6, dim=-1)
-        h = modulated_layer_norm(x_nc, attn_shift, attn_scale, layout.sample)
-        x_nc = gated_residual(x_nc, self.self_attention(h, layout), attn_gate, layout.sample)
+        sample = layout.sample
+        if pending is None:
+            h = modulated_layer_norm(x_nc, attn_shift, attn_scale, sample)
+        else:
+            x_nc, h = residual_modulated_norm(x_nc, *pending, attn_shift, attn_scale, sample)
+        h = self.self_attention(h, layout)
+        x_nc, h = gated_residual_norm(x_nc, h, attn_gate, sample, self.cross_norm)
         if keys_values is None:
             keys_values = self.cross_attention.keys_values(condition.tokens)
-        x_nc = x_nc + self.cross_attention(self.cross_norm(x_nc), layout, keys_values, condition.lengths)
-        h = modulated_layer_norm(x_nc, mlp_shift, mlp_scale, layout.sample)
-        return gated_residual(x_nc, self.mlp(h), mlp_gate, layout.sample)
+        h = self.cross_attention(h, layout, keys_values, condition.lengths)
+        x_nc, h = residual_modulated_norm(x_nc, h, None, mlp_shift, mlp_scale, sample)
+        return x_nc, (self.mlp[2](gelu_linear(h, self.mlp[0])), mlp_gate)  # type: ignore[arg-type]
+
+    def closed(self, x_nc: Tensor, time_b: Tensor, layout: TokenLayout, condition: Condition) -> Tensor:
+        """The block with its update added: tokens to tokens, all that training has to keep between blocks."""
+        x_nc, (update, gate) = self(x_nc, None, time_b, layout, None, condition)
+        return gated_residual(x_nc, update, gate, layout.sample)
 
 
 class FlowTransformer(nn.Module):
@@ -301,12 +322,16 @@ class FlowTransformer(nn.Module):
         h = self.input(tokens.float()).to(dtype)
         time = self.time_embedding(t_b)
         time = (time if self.modulation is None else self.modulation(time)).to(dtype)
+        pending: Pending | None = None
         for index, block in enumerate(self.blocks):
-            keys_values = condition.keys_values[index] if condition.keys_values else None
+            assert isinstance(block, Block)
             if self.checkpointing and torch.is_grad_enabled():
-                h = checkpoint(block, h, time, layout, keys_values, condition, use_reentrant=False)
+                h = checkpoint(block.closed, h, time, layout, condition, use_reentrant=False)
             else:
-                h = block(h, time, layout, keys_values, condition)
+                keys_values = condition.keys_values[index] if condition.keys_values else None
+                h, pending = block(h, pending, time, layout, keys_values, condition)
+        if pending is not None:
+            h = gated_residual(h, *pending, layout.sample)
         velocity = self.output(plain_layer_norm(h.float(), FINAL_NORM_EPS))
         if isinstance(x, SparseTensor):
             return x.with_features(velocity)

@@ -1,20 +1,27 @@
-"""Element-wise chains of the networks, one function each, so that a fused kernel can stand in for any.
+"""Element-wise chains of the networks: one function each, with the fast path chosen behind it.
+
+Every function has a plain PyTorch twin beside it (``..._reference``), which runs wherever gradients are
+wanted, on every device but CUDA, and where a user asks for reference kernels
+(:func:`voxlume.sparse.backend.kernels`). The fast path is :mod:`voxlume.models.fused`.
 
 Shape suffixes: n tokens (all samples of a batch, one after another), b samples, h heads, d channels of
-a head, c channels, p = d / 2 rotary pairs. Every function computes in float32 where it normalises and
-returns the dtype of its first argument.
+a head, c channels, p = d / 2 rotary pairs. Normalisation is computed in float32; results have the dtype
+of the first argument.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from voxlume.sparse.backend import use_triton
 from voxlume.sparse.memory import rows_within_budget
 
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -43,10 +50,54 @@ def of_tokens(values_bc: Tensor, sample_n: Tensor | None) -> Tensor:
     return values_bc if sample_n is None else values_bc.index_select(0, sample_n)
 
 
+# -- norms with what comes before and after them ---------------------------------------------------
+
+
 def modulated_layer_norm(x_nc: Tensor, shift_bc: Tensor, scale_bc: Tensor, sample_n: Tensor | None) -> Tensor:
     """LN(x) * (1 + scale) + shift, with the modulation of each token's own sample."""
+    if use_fused(x_nc):
+        from voxlume.models import fused
+
+        return fused.norm(
+            x_nc, NORM_EPS, weight_bc=scale_bc, bias_bc=shift_bc, one_plus=True, sample_n=sample_n
+        )[1]
+    return modulated_layer_norm_reference(x_nc, shift_bc, scale_bc, sample_n)
+
+
+def modulated_layer_norm_reference(
+    x_nc: Tensor, shift_bc: Tensor, scale_bc: Tensor, sample_n: Tensor | None
+) -> Tensor:
     normed = plain_layer_norm(x_nc)
     return torch.addcmul(of_tokens(shift_bc, sample_n), normed, 1 + of_tokens(scale_bc, sample_n))
+
+
+def residual_modulated_norm(
+    x_nc: Tensor,
+    update_nc: Tensor,
+    gate_bc: Tensor | None,
+    shift_bc: Tensor,
+    scale_bc: Tensor,
+    sample_n: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """x' = x + gate * update (no gate: x + update), and its modulated LayerNorm.
+
+    ``update_nc`` may be a single row (1, c) for all tokens.
+    """
+    if use_fused(x_nc):
+        from voxlume.models import fused
+
+        return fused.norm(
+            x_nc,
+            NORM_EPS,
+            update_nc=update_nc,
+            gate_bc=gate_bc,
+            weight_bc=scale_bc,
+            bias_bc=shift_bc,
+            one_plus=True,
+            sample_n=sample_n,
+        )
+    x_nc = x_nc + update_nc if gate_bc is None else gated_residual(x_nc, update_nc, gate_bc, sample_n)
+    return x_nc, modulated_layer_norm_reference(x_nc, shift_bc, scale_bc, sample_n)
 
 
 def gated_residual(x_nc: Tensor, update_nc: Tensor, gate_bc: Tensor, sample_n: Tensor | None) -> Tensor:
@@ -54,14 +105,39 @@ def gated_residual(x_nc: Tensor, update_nc: Tensor, gate_bc: Tensor, sample_n: T
     return torch.addcmul(x_nc, update_nc, of_tokens(gate_bc, sample_n))
 
 
-def silu_plain_norm(x_nc: Tensor) -> Tensor:
-    """SiLU(LN(x)), no parameters."""
-    return F.silu(plain_layer_norm(x_nc), inplace=not torch.is_grad_enabled())
+def gated_residual_norm(
+    x_nc: Tensor, update_nc: Tensor, gate_bc: Tensor, sample_n: Tensor | None, norm: nn.LayerNorm
+) -> tuple[Tensor, Tensor]:
+    """x' = x + gate * update, and its LayerNorm with the parameters of ``norm``."""
+    if use_fused(x_nc) and sample_n is None:
+        from voxlume.models import fused
+
+        weight, bias = norm.weight[None], norm.bias[None]
+        return fused.norm(
+            x_nc, norm.eps, update_nc=update_nc, gate_bc=gate_bc, weight_bc=weight, bias_bc=bias
+        )
+    x_nc = gated_residual(x_nc, update_nc, gate_bc, sample_n)
+    return x_nc, norm(x_nc)
 
 
-def silu_norm(x_nc: Tensor, norm: nn.LayerNorm) -> Tensor:
-    """SiLU(LN(x)) with the parameters of ``norm``."""
-    return F.silu(norm(x_nc), inplace=not torch.is_grad_enabled())
+def silu_norm(x_nc: Tensor, norm: nn.LayerNorm | None = None) -> Tensor:
+    """SiLU(LN(x)), with the parameters of ``norm`` or none."""
+    if use_fused(x_nc):
+        from voxlume.models import fused
+
+        if norm is None:
+            return fused.norm(x_nc, NORM_EPS, silu=True)[1]
+        weight, bias = norm.weight[None], norm.bias[None]
+        return fused.norm(x_nc, norm.eps, weight_bc=weight, bias_bc=bias, silu=True)[1]
+    return silu_norm_reference(x_nc, norm)
+
+
+def silu_norm_reference(x_nc: Tensor, norm: nn.LayerNorm | None = None) -> Tensor:
+    normed = plain_layer_norm(x_nc) if norm is None else norm(x_nc)
+    return F.silu(normed, inplace=not torch.is_grad_enabled())
+
+
+# -- queries and keys ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +163,20 @@ def rotary_phases(positions_n3: Tensor, head_channels: int) -> RotaryPhases:
     return RotaryPhases(angles.cos(), angles.sin())
 
 
-def head_rms_norm(x_nhd: Tensor, gamma_hd: Tensor) -> Tensor:
-    """x / |x| * sqrt(d) * gamma over each head, in float32, returned in float32."""
-    # sqrt(d) / |x| is 1 / rms(x); the tiny epsilon only keeps a zero vector zero.
-    return F.rms_norm(x_nhd.float(), x_nhd.shape[-1:], eps=1e-24) * gamma_hd.float()
+def normalized_heads(x_nhd: Tensor, gamma_hd: Tensor, phases: RotaryPhases | None) -> Tensor:
+    """Queries or keys ready for attention: RMS norm per head, rotary embedding if there are phases."""
+    if use_fused(x_nhd):
+        from voxlume.models import fused
+
+        cos, sin = (None, None) if phases is None else (phases.cos, phases.sin)
+        return fused.heads(x_nhd, gamma_hd, cos, sin)
+    return normalized_heads_reference(x_nhd, gamma_hd, phases)
+
+
+def normalized_heads_reference(x_nhd: Tensor, gamma_hd: Tensor, phases: RotaryPhases | None) -> Tensor:
+    # x / |x| * sqrt(d) is x / rms(x); the tiny epsilon only keeps a zero vector zero.
+    normed = F.rms_norm(x_nhd.float(), x_nhd.shape[-1:], eps=1e-24) * gamma_hd.float()
+    return (normed if phases is None else rotate_pairs(normed, phases)).to(x_nhd.dtype)
 
 
 def rotate_pairs(x_nhd: Tensor, phases: RotaryPhases) -> Tensor:
@@ -100,12 +186,20 @@ def rotate_pairs(x_nhd: Tensor, phases: RotaryPhases) -> Tensor:
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
 
 
-def normalized_heads(
-    x_nhd: Tensor, gamma_hd: Tensor, phases: RotaryPhases | None, dtype: torch.dtype
-) -> Tensor:
-    """Queries or keys ready for attention: RMS norm per head, rotary embedding if there are phases."""
-    normed = head_rms_norm(x_nhd, gamma_hd)
-    return (normed if phases is None else rotate_pairs(normed, phases)).to(dtype)
+# -- MLPs ------------------------------------------------------------------------------------------
+
+
+def gelu_linear(x_nc: Tensor, layer: nn.Linear) -> Tensor:
+    """GELU (tanh approximation) of a linear layer."""
+    if use_fused(x_nc):
+        # cuBLAS applies the activation before it writes the product.
+        return torch._addmm_activation(layer.bias, x_nc, layer.weight.t(), use_gelu=True)
+    return F.gelu(layer(x_nc), approximate="tanh")
+
+
+def silu_linear(x_nc: Tensor, layer: nn.Linear) -> Tensor:
+    """SiLU of a linear layer."""
+    return F.silu(layer(x_nc), inplace=not torch.is_grad_enabled())
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], x_nc: Tensor, row_bytes: int) -> Tensor:
@@ -119,3 +213,53 @@ def in_chunks(function: Callable[[Tensor], Tensor], x_nc: Tensor, row_bytes: int
     if len(x_nc) <= rows:
         return function(x_nc)
     return torch.cat([function(chunk) for chunk in x_nc.split(rows)])
+
+
+# -- the choice of path ----------------------------------------------------------------------------
+
+
+def use_fused(x: Tensor) -> bool:
+    """Whether the fused kernels serve this tensor: on CUDA, in half precision, without gradients."""
+    if not x.is_cuda or x.dtype == torch.float32 or torch.is_grad_enabled() or not use_triton(x.device):
+        return False
+    return fused_kernels_are_right(x.device)
+
+
+@cache
+def fused_kernels_are_right(device: torch.device) -> bool:
+    """Compare every fused kernel with its twin on this device, once; a difference is warned about."""
+    from voxlume.models import fused
+
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(device, torch.float16)
+
+    with torch.no_grad():
+        x, shift, scale, gamma = draw(37, 96), draw(2, 96), draw(2, 96), draw(4, 24)
+        sample = (torch.arange(37) // 20).to(device)
+        phases = rotary_phases((torch.arange(111).reshape(37, 3)).to(device), 24)
+        heads = x.unflatten(1, (4, 24))
+        layer = nn.Linear(96, 64, device=device, dtype=torch.float16)
+        pairs = (
+            (
+                fused.norm(x, NORM_EPS, weight_bc=scale, bias_bc=shift, one_plus=True, sample_n=sample)[1],
+                modulated_layer_norm_reference(x, shift, scale, sample),
+            ),
+            (fused.norm(x, NORM_EPS, silu=True)[1], silu_norm_reference(x)),
+            (
+                fused.heads(heads, gamma, phases.cos, phases.sin),
+                normalized_heads_reference(heads, gamma, phases),
+            ),
+            (
+                torch._addmm_activation(layer.bias, x, layer.weight.t(), use_gelu=True),
+                F.gelu(layer(x), approximate="tanh"),
+            ),
+        )
+        right = all(torch.allclose(a.float(), b.float(), rtol=1e-2, atol=1e-2) for a, b in pairs)
+    if not right:
+        warnings.warn(
+            f"fused kernels give wrong numbers on {torch.cuda.get_device_name(device)}; using plain PyTorch",
+            stacklevel=2,
+        )
+    return right

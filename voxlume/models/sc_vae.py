@@ -20,8 +20,8 @@ from voxlume.models.layers import (
     NORM_EPS,
     in_chunks,
     plain_layer_norm,
+    silu_linear,
     silu_norm,
-    silu_plain_norm,
     zero_initialized,
 )
 from voxlume.models.precision import Precision, block_dtype
@@ -120,8 +120,10 @@ class ConvNextBlock(nn.Module):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         h = self.conv(x).features
-        row_bytes = 10 * x.channels * h.element_size()
-        return x.with_features(x.features + in_chunks(lambda rows: self.mlp(self.norm(rows)), h, row_bytes))
+        return x.with_features(x.features + in_chunks(self._mlp, h, 10 * x.channels * h.element_size()))
+
+    def _mlp(self, rows: Tensor) -> Tensor:
+        return self.mlp[2](silu_linear(self.norm(rows), self.mlp[0]))  # type: ignore[arg-type]
 
 
 class PlainResidualBlock(nn.Module):
@@ -135,7 +137,7 @@ class PlainResidualBlock(nn.Module):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         h = self.conv1(x.with_features(silu_norm(x.features, self.norm1)))
-        h = self.conv2(h.with_features(silu_plain_norm(h.features)))
+        h = self.conv2(h.with_features(silu_norm(h.features)))
         return x.with_features(x.features + h.features)
 
 
@@ -150,7 +152,7 @@ class SpaceToChannelDown(nn.Module):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         h = space_to_channel(self.conv1(x.with_features(silu_norm(x.features, self.norm1))))
-        h = self.conv2(h.with_features(silu_plain_norm(h.features)))
+        h = self.conv2(h.with_features(silu_norm(h.features)))
         # Averaging groups of channels commutes with moving children into channels, and is cheaper first.
         groups = x.features.unflatten(1, (h.channels // 8, -1)).mean(-1)
         return h.with_features(h.features + space_to_channel(x.with_features(groups)).features)
@@ -168,7 +170,7 @@ class PoolingDown(nn.Module):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         h = self.conv1(mean_pool(x.with_features(silu_norm(x.features, self.norm1))))
-        h = self.conv2(h.with_features(silu_plain_norm(h.features)))
+        h = self.conv2(h.with_features(silu_norm(h.features)))
         return h.with_features(h.features + self.skip(mean_pool(x).features))
 
 
@@ -187,7 +189,7 @@ class ChannelToSpaceUp(nn.Module):
 
     def forward(self, x: SparseTensor, kept: Subdivision) -> SparseTensor:
         h = channel_to_space(self.conv1(x.with_features(silu_norm(x.features, self.norm1))), kept)
-        h = self.conv2(h.with_features(silu_plain_norm(h.features)))
+        h = self.conv2(h.with_features(silu_norm(h.features)))
         shortcut = channel_to_space(x, kept).features
         repeats = h.channels // shortcut.shape[1]
         return h.with_features((h.features.unflatten(1, (-1, repeats)) + shortcut.unsqueeze(-1)).flatten(1))
@@ -207,7 +209,7 @@ class NearestUp(nn.Module):
     def forward(self, x: SparseTensor, kept: Subdivision) -> SparseTensor:
         h = nearest_upsample(x.with_features(silu_norm(x.features, self.norm1)), kept)
         h = self.conv1(h)
-        h = self.conv2(h.with_features(silu_plain_norm(h.features)))
+        h = self.conv2(h.with_features(silu_norm(h.features)))
         # A row-wise layer on copies is the copies of its rows.
         shortcut = nearest_upsample(x.with_features(self.skip(x.features)), kept)
         return h.with_features(h.features + shortcut.features)
