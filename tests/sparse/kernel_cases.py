@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import product
 
 import torch
 
 from voxlume.sparse import SparseTensor, conv_reference, subdivide
 from voxlume.sparse.gather import gather_rows_reference
 from voxlume.sparse.keys import voxel_keys
-from voxlume.sparse.lineage import list_children
+from voxlume.sparse.lineage import children_of, list_children
 from voxlume.sparse.neighbors import derive_neighbors, find_neighbors
 from voxlume.sparse.selfcheck import TOLERANCE
 from voxlume.sparse.tensor import CoordinateSet
@@ -50,7 +51,7 @@ def grid(device: torch.device) -> CoordinateSet:
 def cases(device: torch.device, bfloat16: bool = True) -> Iterator[tuple[str, float, float]]:
     """(name, largest difference over largest value, tolerance) of every case."""
     from voxlume.sparse import conv_triton, lineage_triton, neighbors_triton
-    from voxlume.sparse.tiling import make_tiling
+    from voxlume.sparse.tiling import make_child_tiling, make_tiling
 
     coordinates = grid(device)
     keys = voxel_keys(coordinates.coords)
@@ -110,6 +111,20 @@ def cases(device: torch.device, bfloat16: bool = True) -> Iterator[tuple[str, fl
             _error(out, expected),
             TOLERANCE[torch.float16],
         )
+
+    fine = children_of(coordinates, kept)
+    for (co, ci), parts in product(((8, 16), (24, 32)), (1, 3)):
+        features, weight, bias = (
+            normal(s, torch.float16) for s in ((len(x), ci), (8 * co, 3, 3, 3, ci), (8 * co,))
+        )
+        slots = conv_reference.forward(features, weight, bias, coordinates).view(-1, co)
+        config = conv_triton.Config(64, 16, 16, 4, 2, parts)
+        tiles = make_child_tiling(neighbors, lineage, 64, parts)
+        out = conv_triton.convolve(features, weight, bias, tiles, config, False, len(fine))
+        expected = slots[lineage.index.long()]
+        yield f"to children {ci} {co}, {parts} parts", _error(out, expected), TOLERANCE[torch.float16]
+    out = conv_triton.forward_to_children(features, weight, bias, fine)
+    yield "to children", _error(out, expected), TOLERANCE[torch.float16]
 
 
 def _normal(device: torch.device) -> Callable[[tuple[int, ...], torch.dtype], torch.Tensor]:

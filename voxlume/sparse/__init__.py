@@ -6,7 +6,7 @@ h heads, d channels of a head. A neighbour's number is ``9 (dx+1) + 3 (dy+1) + (
 
 from voxlume.sparse.attention import attention
 from voxlume.sparse.backend import kernels
-from voxlume.sparse.conv import SubmanifoldConv3d, submanifold_conv3d
+from voxlume.sparse.conv import SubmanifoldConv3d, submanifold_conv3d, submanifold_conv3d_to_children
 from voxlume.sparse.memory import memory_budget
 from voxlume.sparse.resample import (
     Subdivision,
@@ -31,4 +31,5 @@ __all__ = [
     "space_to_channel",
     "subdivide",
     "submanifold_conv3d",
+    "submanifold_conv3d_to_children",
 ]

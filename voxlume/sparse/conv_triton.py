@@ -15,8 +15,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from voxlume.sparse.neighbors import neighbor_map
 from voxlume.sparse.tensor import CoordinateSet
-from voxlume.sparse.tiling import Tiling, tiling
+from voxlume.sparse.tiling import Tiling, make_child_tiling, tiling
 
 try:
     from triton.tools.tensor_descriptor import TensorDescriptor
@@ -78,8 +79,23 @@ def forward(features: Tensor, weight: Tensor, bias: Tensor | None, coordinates: 
     capability = _capability(features.device)
     config = choose_config(len(features), weight.shape[-1], len(weight), features.dtype, capability)
     tiles = tiling(coordinates, config.rows, config.parts)
-    bulk_copy = capability[0] == 9 and features.dtype.itemsize == 2
-    return convolve(features, weight, bias, tiles, config, bulk_copy)
+    return convolve(features, weight, bias, tiles, config, _bulk_copy(features))
+
+
+def forward_to_children(
+    features: Tensor, weight: Tensor, bias: Tensor | None, children: CoordinateSet
+) -> Tensor:
+    """Convolve the parents' features (n_parents, ci) and keep what channel-to-space keeps.
+
+    weight (8 co, 3, 3, 3, ci), bias (8 co,) or None, slot by slot -> (n, co) on the children; what belongs to
+    children that are not there is never computed.
+    """
+    lineage = children.lineage
+    assert lineage is not None
+    capability = _capability(features.device)
+    config = choose_config(len(features), weight.shape[-1], len(weight) // 8, features.dtype, capability)
+    tiles = make_child_tiling(neighbor_map(lineage.parents), lineage, config.rows, config.parts)
+    return convolve(features, weight, bias, tiles, config, _bulk_copy(features), len(children))
 
 
 def convolve(
@@ -89,32 +105,36 @@ def convolve(
     tiles: Tiling,
     config: Config,
     bulk_copy: bool,
+    rows: int | None = None,
 ) -> Tensor:
-    """:func:`forward` with a given tiling and configuration.
+    """:func:`forward` and :func:`forward_to_children` with a given tiling and configuration.
 
-    ``bulk_copy`` fetches the weights through the tensor copy engine where their shape allows it.
+    ``bulk_copy`` fetches the weights through the tensor copy engine where their shape allows it; ``rows`` is
+    the number of output rows if it is not the input's.
     """
     features, weight = features.contiguous(), weight.contiguous()
-    (n, ci), co = features.shape, len(weight)
+    ci, n = features.shape[1], len(features) if rows is None else rows
+    co = len(weight) if tiles.slots is None else len(weight) // 8
     out = torch.empty((n, co), dtype=features.dtype, device=features.device)
     if n == 0:
         return out
     partial = out if config.parts == 1 else out.new_empty((config.parts, n, co), dtype=torch.float32)
     even_k = ci % config.in_channels == 0
     bulk_copy = bulk_copy and even_k and TensorDescriptor is not None
-    kernel = weight.view(co, 27 * ci)
+    kernel = weight.view(-1, 27 * ci)
     if bulk_copy:
         kernel = TensorDescriptor.from_tensor(kernel, [config.out_channels, config.in_channels])
     _forward_kernel[(len(tiles.counts) * triton.cdiv(co, config.out_channels),)](
         features,
         kernel,
-        bias if config.parts == 1 else None,
+        bias,
         partial,
         tiles.neighbors,
         tiles.offsets,
         tiles.counts,
         tiles.rows,
         tiles.order,
+        tiles.slots,
         n,
         ci,
         co,
@@ -125,15 +145,18 @@ def convolve(
         EVEN=even_k and co % config.out_channels == 0,
         BULK_COPY=bulk_copy,
         PARTS=config.parts,
-        INDEX=tl.int64 if config.parts * n * max(ci, co) >= 2**31 else tl.int32,
+        INDEX=tl.int64 if max(len(features) * ci, config.parts * n * co) >= 2**31 else tl.int32,
         num_warps=config.warps,
         num_stages=config.stages,
     )
     if config.parts > 1:
-        _sum_kernel[(triton.cdiv(n * co, 2048),)](
-            partial, bias, out, n * co, co, PARTS=config.parts, SIZE=2048
-        )
+        _sum_kernel[(triton.cdiv(n * co, 2048),)](partial, out, n * co, PARTS=config.parts, SIZE=2048)
     return out
+
+
+def _bulk_copy(features: Tensor) -> bool:
+    """Whether the chip has Hopper's tensor copy engine and this dtype is one it was measured with."""
+    return _capability(features.device)[0] == 9 and features.dtype.itemsize == 2
 
 
 @cache
@@ -152,6 +175,7 @@ def _forward_kernel(
     counts,
     rows,
     order,
+    slots,
     n,
     ci,
     co,
@@ -171,6 +195,11 @@ def _forward_kernel(
     row = tl.arange(0, ROWS)
     channel = tl.arange(0, CI)
     EACH: tl.constexpr = 27 // PARTS
+    tiles = tl.num_programs(0) // blocks // PARTS
+    # Where the output is on children, the tile's slot selects its part of the kernel.
+    slot = 0
+    if slots is not None:
+        slot = tl.load(slots + tile % tiles) * co
     neighbors += tile.to(tl.int64) * EACH * ROWS
     offsets += tile * EACH
     # At least one step, though an empty tile needs none: a loop that may not run at all makes the compiler
@@ -189,12 +218,12 @@ def _forward_kernel(
         else:
             a = tl.load(source, mask=here & (c < ci)[None, :], other=0.0)
         if BULK_COPY:
-            b = weight.load([first, offset * ci + step % CI_BLOCKS * CI]).T
+            b = weight.load([slot + first, offset * ci + step % CI_BLOCKS * CI]).T
         elif EVEN:
-            b = tl.load(weight + column[None, :] * (27 * ci) + offset * ci + c[:, None])
+            b = tl.load(weight + (slot + column)[None, :] * (27 * ci) + offset * ci + c[:, None])
         else:
             b = tl.load(
-                weight + column[None, :] * (27 * ci) + offset * ci + c[:, None],
+                weight + (slot + column)[None, :] * (27 * ci) + offset * ci + c[:, None],
                 mask=(c < ci)[:, None] & (column < co)[None, :],
                 other=0.0,
             )
@@ -203,26 +232,25 @@ def _forward_kernel(
         offset = tl.load(offsets + coming)
         total = tl.dot(a, b, total, input_precision="ieee")
     if bias is not None:
-        total += tl.load(bias + column, mask=column < co, other=0.0).to(tl.float32)[None, :]
+        mine = tl.where(tile < tiles, co, 0)  # of several parts, the first adds the bias
+        total += tl.load(bias + slot + column, mask=column < mine, other=0.0).to(tl.float32)[None, :]
     target = tl.load(rows + tile * ROWS + row)
     mask = (target >= 0)[:, None] & (column < co)[None, :]
     if PARTS > 1:
-        out += tile // (tl.num_programs(0) // blocks // PARTS) * n.to(tl.int64) * co
+        out += tile // tiles * n.to(tl.int64) * co
     tl.store(
         out + target.to(INDEX)[:, None] * co + column[None, :], total.to(out.dtype.element_ty), mask=mask
     )
 
 
 @triton.jit
-def _sum_kernel(partial, bias, out, size, co, PARTS: tl.constexpr, SIZE: tl.constexpr):
-    """Add the parts' results (PARTS, n, co) and the bias."""
+def _sum_kernel(partial, out, size, PARTS: tl.constexpr, SIZE: tl.constexpr):
+    """Add the parts' results (PARTS, size)."""
     at = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
     inside = at < size
     total = tl.load(partial + at, mask=inside)
     for part in tl.static_range(1, PARTS):
         total += tl.load(partial + part * size.to(tl.int64) + at, mask=inside)
-    if bias is not None:
-        total += tl.load(bias + at % co, mask=inside).to(tl.float32)
     tl.store(out + at, total.to(out.dtype.element_ty), mask=inside)
 
 

@@ -9,7 +9,7 @@ neighbours are split into parts, each with an order of its own, and the parts' r
 # mypy: allow-untyped-defs
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -18,7 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from voxlume.sparse.neighbors import neighbor_map
-from voxlume.sparse.tensor import CoordinateSet
+from voxlume.sparse.tensor import CoordinateSet, Lineage
 
 WINDOW = 1 << 17
 """Rows that are ordered by pattern together: what they gather shall fit the L2 cache."""
@@ -38,12 +38,15 @@ class Tiling:
     Attributes
     ----------
     parts : 1, 3 or 9 parts of the neighbourhood, each of 27 / parts neighbours that follow one another.
-    rows : int32 (parts * tiles * size,), per part a permutation of the voxels' rows, -1 beyond the last.
+    rows : int32 (parts, tiles * size), per part a permutation of the output's rows, -1 where a tile is not
+        full.
     counts : int32 (parts * tiles,), how many of the part's neighbours occur in the tile.
     offsets : int32 (parts * tiles, 27 / parts), which ones, ascending; the first ``count`` are meaningful.
     neighbors : int32 (parts * tiles, 27 / parts, size), the neighbours' rows in that order, -1 where
         absent; a tile without neighbours has one entry of -1.
-    order : int32 (parts * tiles,), the tiles from most to least work.
+    order : int32 (parts * tiles,), the tiles in the order in which to compute them.
+    slots : int32 (tiles,), for an output on the children of the input's voxels: the slot that all rows of
+        a tile have; otherwise None.
     """
 
     size: int
@@ -53,6 +56,7 @@ class Tiling:
     offsets: Tensor
     neighbors: Tensor
     order: Tensor
+    slots: Tensor | None = None
 
 
 def tiling(coordinates: CoordinateSet, size: int, parts: int = 1) -> Tiling:
@@ -67,26 +71,60 @@ def tiling(coordinates: CoordinateSet, size: int, parts: int = 1) -> Tiling:
 def make_tiling(neighbors: Tensor, size: int, parts: int = 1, window: int = WINDOW) -> Tiling:
     """Neighbour map int32 (n, 27) -> :class:`Tiling`."""
     n, device = len(neighbors), neighbors.device
-    tiles = triton.cdiv(n, size)
-    each = 27 // parts
     # 26 bits of pattern leave room for 32 windows in an int32, which sorts twice as fast as an int64.
-    window = max(window, triton.cdiv(n, 32))
-    bits = _pattern_bits(parts, device)
-    pattern = torch.empty((parts, n), dtype=torch.int32, device=device)
-    _pattern_kernel[(triton.cdiv(n, 128), parts)](neighbors, bits, pattern, n, window, EACH=each, ROWS=128)
-    rows = torch.full((parts, tiles * size), -1, dtype=torch.int32, device=device)
+    pattern = _patterns(neighbors, parts, max(window, triton.cdiv(n, 32)))
+    rows = torch.full((parts, triton.cdiv(n, size) * size), -1, dtype=torch.int32, device=device)
     rows[:, :n] = torch.argsort(pattern, dim=1)
+    return _pack(neighbors, None, rows, size, parts)
+
+
+def make_child_tiling(
+    neighbors: Tensor, lineage: Lineage, size: int, parts: int = 1, window: int = WINDOW
+) -> Tiling:
+    """Tiles of children, each tile of one slot, whose neighbours are those of their parents.
+
+    ``neighbors`` is the parents' map int32 (n_parents, 27).
+    """
+    n, device = len(lineage.index), neighbors.device
+    parent, slot = lineage.index >> 3, lineage.index & 7
+    pattern = _patterns(neighbors, parts, max(window, triton.cdiv(len(neighbors), 8)))
+    # Three bits for the slot, three for the window: the least significant neighbour's bit has to go.
+    key = (slot << 28) | (pattern[:, parent] >> 1)
+    ordered, order = torch.sort(key, dim=1)
+    ends = torch.searchsorted(ordered[0] >> 28, torch.arange(8, device=device, dtype=torch.int32), right=True)
+    first = torch.nn.functional.pad(ends[:-1], (1, 0))
+    tile_ends = ((ends - first + size - 1) // size).cumsum(0)
+    shift = torch.nn.functional.pad(tile_ends[:-1], (1, 0)) * size - first
+    tiles = n // size + 8
+    rows = torch.full((parts, tiles * size), -1, dtype=torch.int32, device=device)
+    rows[:, torch.arange(n, device=device) + shift[(ordered[0] >> 28).long()]] = order.int()
+    slots = torch.searchsorted(tile_ends, torch.arange(tiles, device=device), right=True).clamp_(max=7)
+    return replace(_pack(neighbors, lineage.index, rows, size, parts), slots=slots.int())
+
+
+def _patterns(neighbors: Tensor, parts: int, window: int) -> Tensor:
+    """Sort key int32 (parts, n) of each row for each part: its window, then which neighbours it has."""
+    n, device = len(neighbors), neighbors.device
+    pattern = torch.empty((parts, n), dtype=torch.int32, device=device)
+    _pattern_kernel[(triton.cdiv(n, 128), parts)](
+        neighbors, _pattern_bits(parts, device), pattern, n, window, EACH=27 // parts, ROWS=128
+    )
+    return pattern
+
+
+def _pack(neighbors: Tensor, index: Tensor | None, rows: Tensor, size: int, parts: int) -> Tiling:
+    device, each, tiles = neighbors.device, 27 // parts, rows.shape[1] // size
     counts = torch.empty(parts * tiles, dtype=torch.int32, device=device)
     offsets = torch.empty((parts * tiles, each), dtype=torch.int32, device=device)
     packed = torch.empty((parts * tiles, each, size), dtype=torch.int32, device=device)
-    _pack_kernel[(tiles, parts)](neighbors, rows, counts, offsets, packed, EACH=each, SIZE=size)
+    _pack_kernel[(tiles, parts)](neighbors, index, rows, counts, offsets, packed, EACH=each, SIZE=size)
     # Where few tiles share the device, the heavy ones must not come last; where many do, neighbouring
     # tiles had better run together.
     if parts * tiles <= 4096:
         order = torch.argsort(counts, descending=True, stable=True).to(torch.int32)
     else:
         order = torch.arange(parts * tiles, dtype=torch.int32, device=device)
-    return Tiling(size, parts, rows.flatten(), counts, offsets, packed, order)
+    return Tiling(size, parts, rows, counts, offsets, packed, order)
 
 
 @cache
@@ -96,13 +134,13 @@ def _pattern_bits(parts: int, device: torch.device) -> Tensor:
     if parts == 1:
         bits[torch.tensor(SIGNIFICANCE)] = 1 << torch.arange(25, -1, -1, dtype=torch.int32)
     else:
-        bits = 1 << torch.arange(27, dtype=torch.int32) % (27 // parts)
+        each = 27 // parts
+        bits = 1 << (26 - each + torch.arange(27, dtype=torch.int32) % each)
     return bits.to(device)
 
 
 @triton.jit
 def _pattern_kernel(neighbors, bits, pattern, n, window, EACH: tl.constexpr, ROWS: tl.constexpr):
-    """Sort key of each row for each part: its window, then which of the part's neighbours it has."""
     part = tl.program_id(1).to(tl.int64)
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     o = tl.arange(0, 32)
@@ -114,13 +152,15 @@ def _pattern_kernel(neighbors, bits, pattern, n, window, EACH: tl.constexpr, ROW
 
 
 @triton.jit
-def _pack_kernel(neighbors, rows, counts, offsets, packed, EACH: tl.constexpr, SIZE: tl.constexpr):
+def _pack_kernel(neighbors, index, rows, counts, offsets, packed, EACH: tl.constexpr, SIZE: tl.constexpr):
     part = tl.program_id(1)
     tile = part.to(tl.int64) * tl.num_programs(0) + tl.program_id(0)
     m = tl.arange(0, SIZE)
     o = tl.arange(0, 32)
     row = tl.load(rows + tile * SIZE + m).to(tl.int64)
     inside = (row >= 0)[:, None] & (o < EACH)[None, :]
+    if index is not None:
+        row = (tl.load(index + row, mask=row >= 0, other=0) >> 3).to(tl.int64)
     neighbor = tl.load(neighbors + row[:, None] * 27 + (part * EACH + o)[None, :], mask=inside, other=-1)
     present = tl.max((neighbor >= 0).to(tl.int32), axis=0)
     count = tl.sum(present, axis=0)
