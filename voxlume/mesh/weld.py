@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
+
+from voxlume.jit import kernel, parallel_kernel
 
 
 def weld_by_position(vertices: NDArray[np.float64]) -> NDArray[np.int32]:
@@ -14,7 +16,7 @@ def weld_by_position(vertices: NDArray[np.float64]) -> NDArray[np.int32]:
     return _first_of_equals(vertices, keys, order)
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def _hash_positions(vertices: NDArray[np.float64]) -> NDArray[np.uint64]:
     n = len(vertices)
     keys = np.empty(n, np.uint64)
@@ -28,7 +30,7 @@ def _hash_positions(vertices: NDArray[np.float64]) -> NDArray[np.uint64]:
     return keys
 
 
-@njit(cache=True)
+@kernel
 def _first_of_equals(
     vertices: NDArray[np.float64], keys: NDArray[np.uint64], order: NDArray[np.int64]
 ) -> NDArray[np.int32]:
