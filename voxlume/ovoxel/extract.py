@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
 from voxlume.asset import Mesh
+from voxlume.jit import inner_kernel, parallel_kernel
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.ovoxel.index import VoxelIndex, even_ranges, forward_neighbors, forward_neighbors_reference
 from voxlume.ovoxel.orient import flipped_quads, flipped_quads_reference
@@ -60,15 +61,18 @@ def ovoxel_to_mesh(ovoxel: OVoxel, *, orient: bool = True) -> Mesh:
     )
     used = np.zeros(len(vertices), np.bool_)
     used[faces] = True
-    faces = (np.cumsum(used, dtype=np.int32) - np.int32(1))[faces]
+    if not used.all():
+        faces = (np.cumsum(used, dtype=np.int32) - np.int32(1))[faces]
     positions = ovoxel.placement.to_gltf(vertices[used])
     if ovoxel.attributes is None:
         return Mesh(vertices=positions, faces=faces)
     values = ovoxel.attributes[used]
+    colors = np.empty((len(values), 4), np.float32)
+    _linear_colors(values, colors)
     return Mesh(
         vertices=positions,
         faces=faces,
-        colors=np.column_stack([srgb_to_linear(values[:, :3]), values[:, 5]]),
+        colors=colors,
         attributes={"METALLIC": values[:, 3].copy(), "ROUGHNESS": values[:, 4].copy()},
     )
 
@@ -204,12 +208,14 @@ def _flat_weights(splitting_weights: NDArray[np.float32] | None) -> NDArray[np.f
     return np.ascontiguousarray(weights, np.float32).reshape(-1)
 
 
-def srgb_to_linear(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """IEC 61966-2-1 decoding of values in [0, 1]."""
-    encoded = np.clip(values, 0.0, 1.0)
-    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4).astype(
-        np.float32
-    )
+@parallel_kernel
+def _linear_colors(attributes: NDArray[np.float32], colors: NDArray[np.float32]) -> None:
+    """RGBA (n, 4) of attributes (n, 6), the colour decoded from sRGB."""
+    for i in prange(len(attributes)):
+        for channel in range(3):
+            x = min(max(np.float64(attributes[i, channel]), 0.0), 1.0)
+            colors[i, channel] = x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4
+        colors[i, 3] = attributes[i, 5]
 
 
 def _normals(quads: NDArray[np.float64], a: int, b: int, c: int) -> NDArray[np.float64]:
@@ -244,7 +250,7 @@ def extract_quads(
     return quads, axes
 
 
-@njit(cache=True)
+@inner_kernel
 def _quad_at(neighbors: NDArray[np.int32], voxel: int, axis: int) -> tuple[int, int, int]:
     """The three other corners around the edge of ``voxel`` along ``axis``; the second is -1 if any lacks."""
     beside = neighbors[voxel, RING_AXES[axis][0]]
@@ -254,7 +260,7 @@ def _quad_at(neighbors: NDArray[np.int32], voxel: int, axis: int) -> tuple[int, 
     return beside, neighbors[beside, RING_AXES[axis][1]], above
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def _count_quads(
     neighbors: NDArray[np.int32],
     intersected: NDArray[np.bool_],
@@ -270,7 +276,7 @@ def _count_quads(
         counts[part] = count
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def _write_quads(
     neighbors: NDArray[np.int32],
     intersected: NDArray[np.bool_],
@@ -295,7 +301,7 @@ def _write_quads(
                     row += 1
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def _place_vertices(
     coords: NDArray[np.int32], dual_vertices: NDArray[np.float32], edge: float, vertices: NDArray[np.float32]
 ) -> None:
@@ -304,7 +310,7 @@ def _place_vertices(
             vertices[i, axis] = (coords[i, axis] + np.float64(dual_vertices[i, axis])) * edge - 0.5
 
 
-@njit(cache=True)
+@inner_kernel
 def _corner(coords: NDArray[np.int32], dual_vertices: NDArray[np.float32], voxel: int) -> Point:
     return (
         coords[voxel, 0] + np.float64(dual_vertices[voxel, 0]),
@@ -313,7 +319,7 @@ def _corner(coords: NDArray[np.int32], dual_vertices: NDArray[np.float32], voxel
     )
 
 
-@njit(cache=True)
+@inner_kernel
 def _normal(a: Point, b: Point, c: Point) -> Point:
     """Normal of the triangle abc with twice its area as length."""
     u0, u1, u2 = b[0] - a[0], b[1] - a[1], b[2] - a[2]
@@ -321,14 +327,14 @@ def _normal(a: Point, b: Point, c: Point) -> Point:
     return u1 * v2 - u2 * v1, u2 * v0 - u0 * v2, u0 * v1 - u1 * v0
 
 
-@njit(cache=True)
+@inner_kernel
 def _cosine(n: Point, m: Point) -> float:
     """Of the angle between two vectors; 0 where one of them vanishes."""
     lengths = (n[0] * n[0] + n[1] * n[1] + n[2] * n[2]) * (m[0] * m[0] + m[1] * m[1] + m[2] * m[2])
     return (n[0] * m[0] + n[1] * m[1] + n[2] * m[2]) / np.sqrt(lengths) if lengths > 0 else 0.0
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def _split_quads(
     quads: NDArray[np.int32],
     flipped: NDArray[np.bool_],

@@ -8,9 +8,13 @@ of two sorted lists, and one voxel is a binary search inside its x slab.
 from __future__ import annotations
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import get_num_threads, prange
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+
+from voxlume.jit import inner_kernel, kernel, parallel_kernel
+
+Integer = int | np.integer
 
 AXIS_BITS = 21
 MAX_RESOLUTION = 1 << 20
@@ -114,14 +118,14 @@ def even_ranges(count: int) -> NDArray[np.int64]:
     return np.linspace(0, count, 8 * get_num_threads() + 1).astype(np.int64)
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def _pack_keys(coords: NDArray[np.int32], keys: NDArray[np.int64]) -> None:
     for i in prange(len(coords)):
         x, y, z = np.int64(coords[i, 0]), np.int64(coords[i, 1]), np.int64(coords[i, 2])
         keys[i] = (x << 2 * AXIS_BITS) | (y << AXIS_BITS) | z
 
 
-@njit(cache=True)
+@kernel
 def is_ascending(keys: NDArray[np.int64]) -> bool:
     """Each key is greater than the one before it."""
     ascending = True
@@ -130,8 +134,8 @@ def is_ascending(keys: NDArray[np.int64]) -> bool:
     return ascending
 
 
-@njit(cache=True)
-def lower_bound(keys: NDArray[np.int64], low: int, high: int, key: int) -> int:
+@inner_kernel
+def lower_bound(keys: NDArray[np.int64], low: Integer, high: Integer, key: Integer) -> Integer:
     """First position in [low, high) whose key is not less than ``key``, else ``high``."""
     while low < high:
         middle = (low + high) >> 1
@@ -142,7 +146,7 @@ def lower_bound(keys: NDArray[np.int64], low: int, high: int, key: int) -> int:
     return low
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def _find(
     keys: NDArray[np.int64], slabs: NDArray[np.int64], first_x: int, coords: NDArray[np.int64]
 ) -> NDArray[np.int64]:
@@ -159,7 +163,7 @@ def _find(
     return found
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def neighbors_at(
     keys: NDArray[np.int64], step: int, bounds: NDArray[np.int64], found: NDArray[np.int32]
 ) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import get_num_threads, prange
 from numpy.typing import NDArray
 
+from voxlume.jit import inner_kernel, parallel_kernel
 from voxlume.ovoxel.index import AXIS_BITS, MAX_RESOLUTION, VoxelIndex, lower_bound
 
 NEAR = 3
@@ -43,14 +44,14 @@ def trilinear(
     if len(values) != len(index):
         raise ValueError(f"{len(values)} values for {len(index)} voxels")
     values = np.ascontiguousarray(values, np.float32)
-    points = np.ascontiguousarray(points, np.float64)
+    at = np.ascontiguousarray(points, np.float64)
     order = np.empty(0, np.int64) if index.order is None else index.order
-    result = np.zeros((len(points), values.shape[1]), np.float32)
-    found = np.empty(len(points), np.bool_)
-    _interpolate(index.keys, index.slabs, index.first_x, order, values, points, result, found)
+    result = np.zeros((len(at), values.shape[1]), np.float32)
+    found = np.empty(len(at), np.bool_)
+    _interpolate(index.keys, index.slabs, index.first_x, order, values, at, result, found)
     if nearest_fallback and len(index) and not found.all():
-        missed = np.flatnonzero(~found & np.isfinite(points).all(1))
-        result[missed] = values[nearest(index, points[missed])]
+        missed = np.flatnonzero(~found & np.isfinite(at).all(1))
+        result[missed] = values[nearest(index, at[missed])]
     return result
 
 
@@ -88,18 +89,18 @@ def nearest(index: VoxelIndex, points: NDArray[np.floating]) -> NDArray[np.int64
 
     ``index`` must not be empty. Near points are found in the sorted keys, the others in a KD-tree.
     """
-    points = np.ascontiguousarray(points, np.float64)
-    numbers = np.empty(len(points), np.int64)
-    _search_near(index.keys, index.slabs, index.first_x, points, numbers)
+    at = np.ascontiguousarray(points, np.float64)
+    numbers = np.empty(len(at), np.int64)
+    _search_near(index.keys, index.slabs, index.first_x, at, numbers)
     if index.order is not None:
         numbers = np.where(numbers >= 0, index.order[numbers], -1)
     far = np.flatnonzero(numbers < 0)
     if len(far):
-        numbers[far] = index.tree().query(points[far] - 0.5, workers=get_num_threads())[1]
+        numbers[far] = index.tree().query(at[far] - 0.5, workers=get_num_threads())[1]
     return numbers
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def _interpolate(
     keys: NDArray[np.int64],
     slabs: NDArray[np.int64],
@@ -149,7 +150,7 @@ def _interpolate(
                 result[row, channel] = sums[channel] / total
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def _search_near(
     keys: NDArray[np.int64],
     slabs: NDArray[np.int64],
@@ -177,7 +178,7 @@ def _search_near(
                     continue
                 base = (x << 2 * AXIS_BITS) | (y << AXIS_BITS)
                 end = slabs[slab + 1]
-                position = lower_bound(keys, slabs[slab], end, base + max(cz - NEAR, 0))
+                position = lower_bound(keys, slabs[slab], end, base + (cz - NEAR if cz > NEAR else 0))
                 while position < end and keys[position] <= base + cz + NEAR:
                     distance = across + (keys[position] - base - pz) ** 2
                     if distance < best or (distance == best and positions[row] < 0):
@@ -186,7 +187,7 @@ def _search_near(
                     position += 1
 
 
-@njit(cache=True)
+@inner_kernel
 def _outwards(i: int) -> int:
     """0, -1, 1, -2, 2, ...: near steps first, so that the search narrows early."""
     return -((i + 1) >> 1) if i & 1 else i >> 1

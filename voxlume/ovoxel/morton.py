@@ -6,12 +6,15 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from voxlume.jit import inner_kernel, parallel_kernel
+from voxlume.ovoxel.index import Integer
+
 MAX_LEVELS = 20
 """Bits per axis that are used; 21 would still fit."""
 
 
-@njit(cache=True)
-def spread_bits(x: int) -> int:
+@inner_kernel
+def spread_bits(x: Integer) -> Integer:
     """The low 21 bits of a non-negative integer, each followed by two zeros on its left."""
     x &= 0x1FFFFF
     x = (x | x << 32) & 0x1F00000000FFFF
@@ -21,8 +24,8 @@ def spread_bits(x: int) -> int:
     return (x | x << 2) & 0x1249249249249249
 
 
-@njit(cache=True)
-def gather_bits(x: int) -> int:
+@inner_kernel
+def gather_bits(x: Integer) -> Integer:
     """Every third bit of a non-negative integer: the inverse of :func:`spread_bits`."""
     x &= 0x1249249249249249
     x = (x | x >> 2) & 0x10C30C30C30C30C3
@@ -32,12 +35,12 @@ def gather_bits(x: int) -> int:
     return (x | x >> 32) & 0x1FFFFF
 
 
-@njit(cache=True)
-def morton_code(x: int, y: int, z: int) -> int:
+@inner_kernel
+def morton_code(x: Integer, y: Integer, z: Integer) -> Integer:
     return (spread_bits(x) << 2) | (spread_bits(y) << 1) | spread_bits(z)
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def chunk_keys(coords: NDArray[np.int32], levels: int) -> NDArray[np.int64]:
     """Keys int64 (n,) that sort voxels by chunk (x slowest), inside a chunk by Morton code.
 

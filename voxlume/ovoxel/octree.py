@@ -10,6 +10,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from voxlume.jit import inner_kernel
+
 
 @njit(cache=True, nogil=True)
 def encode_octree(codes: NDArray[np.int64], levels: int) -> NDArray[np.uint8]:
@@ -84,7 +86,7 @@ def decode_octree(masks: NDArray[np.uint8], levels: int, leaves: int) -> NDArray
     return codes
 
 
-@njit(cache=True)
+@inner_kernel
 def _shared_levels(codes: NDArray[np.int64], i: int, levels: int) -> int:
     """How many nodes of voxel i's path already exist when voxels come in order."""
     if i == 0:

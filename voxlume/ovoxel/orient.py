@@ -17,8 +17,10 @@ Every edge of a quad joins two voxels that are neighbours along one axis, so the
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
+
+from voxlume.jit import inner_kernel, kernel, parallel_kernel
 
 FLAT = 1e-3
 """Volume over area^1.5 below which a surface counts as flat, and area vector over area below which it counts
@@ -137,7 +139,7 @@ def _seen_from_outside(keys: NDArray[np.int64]) -> NDArray[np.int8]:
     return seen
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def _line_keys(
     quads: NDArray[np.int32], axes: NDArray[np.int8], coords: NDArray[np.int32]
 ) -> NDArray[np.int64]:
@@ -150,7 +152,7 @@ def _line_keys(
     return keys
 
 
-@njit(cache=True)
+@kernel
 def _edge_links(quads: NDArray[np.int32], axes: NDArray[np.int8], num_voxels: int) -> NDArray[np.int32]:
     """int32 (e, 2), ascending by edge: the two quads of each manifold edge, as 2 * quad + backwards."""
     table = np.full((3 * num_voxels, 2), -1, np.int32)
@@ -178,7 +180,7 @@ def _edge_links(quads: NDArray[np.int32], axes: NDArray[np.int8], num_voxels: in
     return links
 
 
-@njit(cache=True)
+@inner_kernel
 def _find_root(parents: NDArray[np.int32], item: int) -> tuple[int, int]:
     """Root of ``item`` and its parity to it; a parent is stored as 2 * parent + parity."""
     parity = 0
@@ -190,7 +192,7 @@ def _find_root(parents: NDArray[np.int32], item: int) -> tuple[int, int]:
     return item, parity
 
 
-@njit(cache=True)
+@kernel
 def _propagate(links: NDArray[np.int32], num_quads: int) -> tuple[NDArray[np.bool_], NDArray[np.int32], int]:
     """Flip of each quad against its component's first quad, component number, number of components."""
     parents = (2 * np.arange(num_quads)).astype(np.int32)
@@ -218,7 +220,7 @@ def _propagate(links: NDArray[np.int32], num_quads: int) -> tuple[NDArray[np.boo
     return flipped, component, count
 
 
-@njit(cache=True)
+@kernel
 def _component_moments(
     quads: NDArray[np.int32],
     vertices: NDArray[np.float32],

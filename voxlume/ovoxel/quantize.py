@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
 from voxlume.asset import Placement
 from voxlume.errors import VoxelFileError
+from voxlume.jit import parallel_kernel
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.ovoxel.index import MAX_RESOLUTION, pack_keys
 from voxlume.ovoxel.vxz import Voxels
@@ -109,7 +110,7 @@ def quantize(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     return quantized
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def _quantize(values: NDArray[np.float32], quantized: NDArray[np.uint8]) -> None:
     for i in prange(values.shape[0]):
         for channel in range(values.shape[1]):
