@@ -13,12 +13,17 @@ TRANSLUCENT_SHARE = 0.005
 """Share of the vertices that must be clearly translucent before the whole mesh is blended."""
 
 
-def surface_of(ovoxel: OVoxel, name: str = "") -> Asset:
+def surface_of(ovoxel: OVoxel, name: str = "", *, exact_alpha: bool = False) -> Asset:
     """One mesh in the frame of the asset that the voxels were made from.
 
     Base colour and alpha are vertex colours. glTF has no standard place for metallic and roughness of a
     vertex: the material gets their means, so that any viewer shows about the right surface, and the
     attributes ``_METALLIC`` and ``_ROUGHNESS`` hold the exact values relative to these.
+
+    Parameters
+    ----------
+    exact_alpha : blend as soon as one voxel is translucent, for measuring. Otherwise a few stray voxels
+        do not turn an opaque object into one that viewers must sort and blend.
     """
     mesh = ovoxel.to_mesh()
     if ovoxel.attributes is None:
@@ -27,7 +32,8 @@ def surface_of(ovoxel: OVoxel, name: str = "") -> Asset:
     for key, values in mesh.attributes.items():
         factors[key] = float(values.mean()) if len(values) else 1.0
         relative[key] = (values / max(factors[key], 1e-6)).astype(np.float32)
-    translucent = float((ovoxel.attributes[:, 5] < 0.95).mean()) >= TRANSLUCENT_SHARE
+    alpha = ovoxel.attributes[:, 5]
+    translucent = bool((alpha < 0.998).any() if exact_alpha else (alpha < 0.95).mean() >= TRANSLUCENT_SHARE)
     material = Material(
         name="voxels",
         metallic_factor=factors["METALLIC"],
