@@ -256,20 +256,30 @@ def _sum_kernel(partial, out, size, PARTS: tl.constexpr, SIZE: tl.constexpr):
 
 def grad_weight(features: Tensor, grad: Tensor, coordinates: CoordinateSet) -> Tensor:
     """features (n, ci), gradient of the output (n, co) -> gradient of the weight (co, 3, 3, 3, ci)."""
+    wide = features.shape[1] >= 128 and grad.shape[1] >= 128
+    if features.dtype.itemsize > 2:
+        return weight_gradient(features, grad, tiling(coordinates, 64), block=64, step=16, warps=4, stages=2)
+    if _capability(features.device)[0] == 9 and wide:
+        return weight_gradient(
+            features, grad, tiling(coordinates, 128), block=128, step=64, warps=8, stages=3
+        )
+    return weight_gradient(features, grad, tiling(coordinates, 128), block=64, step=64, warps=4, stages=3)
+
+
+def weight_gradient(
+    features: Tensor, grad: Tensor, tiles: Tiling, block: int, step: int, warps: int, stages: int
+) -> Tensor:
+    """:func:`grad_weight` with a given tiling, channels in a block, rows in a step, warps, pipeline depth."""
     features, grad = features.contiguous(), grad.contiguous()
     ci, co, device = features.shape[1], grad.shape[1], features.device
-    half = features.dtype.itemsize == 2
-    size = 128 if half else 64
-    tiles = tiling(coordinates, size)
     # All (tile, neighbour) pairs that occur, grouped by neighbour.
     beyond = torch.arange(27, device=device) >= tiles.counts[:, None]
-    offsets = tiles.offsets.masked_fill(beyond, 27).flatten().long()
-    pairs = torch.argsort(offsets, stable=True).to(torch.int32)
-    starts = torch.zeros(28, dtype=torch.int64, device=device)
-    starts[1:] = torch.bincount(offsets, minlength=28)[:27].cumsum(0)
-    block_co, block_ci = (max(16, min(64, triton.next_power_of_2(c))) for c in (co, ci))
+    offsets = tiles.offsets.masked_fill(beyond, 27).flatten()
+    grouped, pairs = torch.sort(offsets, stable=True)
+    starts = torch.searchsorted(grouped, torch.arange(28, device=device, dtype=torch.int32))
+    block_co, block_ci = (max(16, min(block, triton.next_power_of_2(c))) for c in (co, ci))
     blocks = triton.cdiv(co, block_co) * triton.cdiv(ci, block_ci)
-    splits = max(1, min(16, triton.cdiv(_processors(device) * 4, 27 * blocks), len(tiles.counts)))
+    splits = min(64, triton.cdiv(16 * _processors(device), 27 * blocks), len(tiles.counts))
     partial = torch.empty((splits, co, 27, ci), dtype=torch.float32, device=device)
     _grad_weight_kernel[(blocks, 27, splits)](
         features,
@@ -277,15 +287,16 @@ def grad_weight(features: Tensor, grad: Tensor, coordinates: CoordinateSet) -> T
         partial,
         tiles.neighbors,
         tiles.rows,
-        pairs,
+        pairs.int(),
         starts,
         ci,
         co,
-        ROWS=size,
+        ROWS=tiles.size,
+        STEP=step,
         CO=block_co,
         CI=block_ci,
-        num_warps=4,
-        num_stages=3 if half else 2,
+        num_warps=warps,
+        num_stages=stages,
     )
     return partial.sum(0).to(grad.dtype).view(co, 3, 3, 3, ci)
 
@@ -307,6 +318,7 @@ def _grad_weight_kernel(
     ci,
     co,
     ROWS: tl.constexpr,
+    STEP: tl.constexpr,
     CO: tl.constexpr,
     CI: tl.constexpr,
 ):
@@ -315,12 +327,22 @@ def _grad_weight_kernel(
     channel = tl.program_id(0) % blocks * CI + tl.arange(0, CI)
     offset = tl.program_id(1)
     split = tl.program_id(2)
-    row = tl.arange(0, ROWS)
+    row = tl.arange(0, STEP)
+    STEPS: tl.constexpr = ROWS // STEP
+    every = tl.num_programs(2)
+    first = tl.load(starts + offset).to(tl.int32) + split
+    last = tl.load(starts + offset + 1).to(tl.int32)
     total = tl.zeros((CO, CI), tl.float32)
-    for at in range(tl.load(starts + offset) + split, tl.load(starts + offset + 1), tl.num_programs(2)):
-        pair = tl.load(pairs + at).to(tl.int64)
-        there = tl.load(neighbors + pair * ROWS + row).to(tl.int64)
-        here = tl.load(rows + pair // 27 * ROWS + row).to(tl.int64)
+    # What the next step reads is looked up a step ahead, and its pair two steps ahead.
+    pair = tl.load(pairs + first, mask=first < last, other=0).to(tl.int64)
+    there = tl.load(neighbors + pair * ROWS + row, mask=row < tl.where(first < last, STEP, 0), other=-1).to(
+        tl.int64
+    )
+    here = tl.load(rows + pair // 27 * ROWS + row).to(tl.int64)
+    coming = first + 1 // STEPS * every
+    pair = tl.load(pairs + coming, mask=coming < last, other=0)
+    # At least one step, as in the forward kernel; it adds nothing where there is no pair.
+    for step in range(tl.maximum((last - first + every - 1) // every * STEPS, 1)):
         present = there >= 0
         g = tl.load(
             grad + here[None, :] * co + column[:, None],
@@ -332,6 +354,13 @@ def _grad_weight_kernel(
             mask=present[:, None] & (channel < ci)[None, :],
             other=0.0,
         )
+        going_on = tl.where(first + (step + 1) // STEPS * every < last, STEP, 0)
+        part = (step + 1) % STEPS * STEP + row
+        source = neighbors + pair.to(tl.int64) * ROWS + part
+        there = tl.load(source, mask=row < going_on, other=-1).to(tl.int64)
+        here = tl.load(rows + pair.to(tl.int64) // 27 * ROWS + part).to(tl.int64)
+        coming = first + (step + 2) // STEPS * every
+        pair = tl.load(pairs + coming, mask=coming < last, other=0)
         total = tl.dot(g, x, total, input_precision="ieee")
     target = partial + ((split.to(tl.int64) * co + column[:, None]) * 27 + offset) * ci + channel[None, :]
     tl.store(target, total, mask=(column < co)[:, None] & (channel < ci)[None, :])
