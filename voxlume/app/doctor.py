@@ -95,13 +95,13 @@ def _describe(device: torch.device) -> dict[str, Any]:
 
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        free, total = torch.cuda.mem_get_info(device)
+        free_bytes, total_bytes = torch.cuda.mem_get_info(device)
         return {
             "name": properties.name,
             "capability": f"{properties.major}.{properties.minor}",
             "cuda": torch.version.cuda or torch.version.hip,
-            "memory_gb": round(total / 1e9, 1),
-            "free_gb": round(free / 1e9, 1),
+            "memory_gb": round(total_bytes / 1e9, 1),
+            "free_gb": round(free_bytes / 1e9, 1),
         }
     if device.type == "mps":
         return {"name": platform.machine(), "memory_gb": round(torch.mps.recommended_max_memory() / 1e9, 1)}
