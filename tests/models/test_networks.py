@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from voxlume.errors import ModelFileError
+from voxlume.models.flow_run import FlowRun
 from voxlume.models.flow_transformer import (
     FlowTransformer,
     FlowTransformerConfig,
@@ -27,7 +28,6 @@ from voxlume.models.sc_vae import (
 )
 from voxlume.models.structure_vae import pixel_shuffle_3d
 from voxlume.models.subdivision import rows_in, subdivision_masks
-from voxlume.models.velocity import flow_velocity
 from voxlume.sparse import SparseTensor, memory_budget
 from voxlume.sparse.tensor import CoordinateSet
 
@@ -64,21 +64,15 @@ def test_null_condition_is_any_number_of_zeros(batch: int) -> None:
     )
 
 
-@pytest.mark.parametrize("fixed", [False, True])
-def test_velocity_of_a_run(fixed: bool) -> None:
-    config = replace(FLOW, grid="sparse", in_channels=7 if fixed else 4)
-    network = shaken(FlowTransformer(config))
+def test_a_run_is_the_network() -> None:
+    network = shaken(FlowTransformer(replace(FLOW, grid="sparse")))
     assert isinstance(network, FlowTransformer)
     coords = torch.arange(9)[:, None].expand(-1, 3)
     x = SparseTensor.from_samples([(coords, torch.randn(9, 4)), (coords[:5], torch.randn(5, 4))])
-    more, condition = torch.randn(14, 3) if fixed else None, torch.randn(2, 6, 12)
-    velocity = flow_velocity(network, x, condition, more)
-    whole = x if more is None else x.with_features(torch.cat([x.features, more], 1))
-    for conditional, tokens in ((True, condition), (False, torch.zeros(2, 6, 12))):
-        expected = network(whole, torch.full((2,), 250.0), tokens).features
-        assert torch.allclose(
-            velocity(x, 0.25, conditional), expected, atol=1e-5 * float(expected.abs().max())
-        )
+    condition, t = torch.randn(2, 6, 12), torch.full((2,), 250.0)
+    v = FlowRun(network, x)(x, t, network.prepare_condition(condition))
+    with torch.no_grad():
+        assert torch.equal(v.features, network(x, t, condition).features)
 
 
 @pytest.mark.gpu
@@ -88,11 +82,15 @@ def test_recorded_network_equals_the_called_one() -> None:
     network = shaken(FlowTransformer(FLOW)).cuda()
     assert isinstance(network, FlowTransformer)
     set_block_dtype(network, torch.bfloat16)
-    x, condition = torch.randn(1, 4, 3, 3, 3, device="cuda"), torch.randn(1, 5, 12, device="cuda")
-    velocity = flow_velocity(network, x, condition)
-    for t in (1.0, 0.3):
-        expected = network(x, torch.full((1,), 1000 * t, device="cuda"), condition)
-        assert torch.equal(velocity(x, t, True), expected)
+    x = torch.randn(2, 4, 3, 3, 3, device="cuda")
+    run = FlowRun(network, x)
+    conditions = [network.prepare_condition(torch.randn(2, 5, 12, device="cuda")), network.null_condition(2)]
+    results = []
+    for t in (1000.0, 300.0):
+        for condition in conditions:
+            t_b = torch.full((2,), t, device="cuda")
+            results.append((run(x, t_b, condition), network(x, t_b, condition)))
+    assert all(torch.equal(recorded, called) for recorded, called in results)
 
 
 @torch.no_grad()

@@ -6,13 +6,15 @@ import json
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from tests.parity.golden import TOLERANCE, load_golden, relative_error, sparse, tensors
 from tests.paths import PARITY_DIR
 from voxlume.flow.sampler import SamplingParameters, sample
+from voxlume.flow.state import values_of
+from voxlume.models.flow_run import FlowRun
 from voxlume.models.flow_transformer import FlowTransformer
-from voxlume.models.velocity import flow_velocity
-from voxlume.sparse import SparseTensor
 
 LISTING = PARITY_DIR / "sampler.json"
 SETTINGS: dict[str, Any] = (
@@ -37,6 +39,16 @@ def test_end_of_trajectory(model: str, run: int, batch: str) -> None:
     condition = io[f"io.cond{batch}"]
     settings = SETTINGS["params"][run]
     parameters = SamplingParameters(**settings, sigma_min=SETTINGS["sigma_min"])
-    end = sample(flow_velocity(network, noise, condition), noise, parameters)
-    values = end.features if isinstance(end, SparseTensor) else end
-    assert relative_error(values, io[f"io.{kind}{batch}.{run}"]) < TOLERANCE
+    call = FlowRun(network, noise)
+    with torch.no_grad():
+        conditions = {
+            True: network.prepare_condition(condition),
+            False: network.null_condition(len(condition)),
+        }
+
+    def velocity(x: Any, t: float, conditional: bool) -> Tensor:
+        return values_of(call(x, torch.full((len(condition),), 1000 * t), conditions[conditional]))
+
+    with torch.no_grad():
+        end = sample(velocity, noise, parameters)
+    assert relative_error(values_of(end), io[f"io.{kind}{batch}.{run}"]) < TOLERANCE

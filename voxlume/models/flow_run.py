@@ -1,0 +1,67 @@
+"""A flow network on one set of tokens, recorded as CUDA graphs where launching its kernels dominates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from voxlume.flow.state import State, values_of, with_values
+from voxlume.models.flow_transformer import Condition, FlowTransformer, TokenLayout
+
+RECORDED_TOKENS = 6000
+"""Up to this many tokens a CUDA graph saves more launching time than recording it costs."""
+
+
+class FlowRun:
+    """Calls a flow network for one sampling run; call it like the network, with prepared conditions.
+
+    Positions are computed here, once. With few tokens on CUDA the network is recorded the first time a
+    condition is used and replayed afterwards. All of it belongs to this object and goes with it: nothing
+    is shared between runs. The network's weights must stay where they are meanwhile.
+    """
+
+    def __init__(self, network: FlowTransformer, places: Tensor | Any) -> None:
+        """``places`` is any state on the run's places, usually the noise."""
+        self.network = network
+        self.layout = network.token_layout(places)
+        lengths = self.layout.lengths
+        equal_lengths = len(set(lengths)) == 1  # others need a host-to-device copy, which no graph may hold
+        self._records = values_of(places).is_cuda and equal_lengths and sum(lengths) <= RECORDED_TOKENS
+        self._recordings: dict[Condition, Recording] = {}
+
+    @torch.no_grad()
+    def __call__(self, x: State, t_b: Tensor, condition: Condition) -> State:
+        """The velocity at times 0 .. 1000; x on the run's places."""
+        if not self._records:
+            return self.network(x, t_b, condition, self.layout)
+        if condition not in self._recordings:
+            self._recordings[condition] = Recording(self.network, x, condition, self.layout)
+        return with_values(x, self._recordings[condition](values_of(x), t_b))
+
+
+class Recording:
+    """A CUDA graph of one network, token set and condition, with the buffers it reads and writes."""
+
+    def __init__(
+        self, network: FlowTransformer, x: Tensor | Any, condition: Condition, layout: TokenLayout
+    ) -> None:
+        self._values = values_of(x).clone()
+        self._t = torch.zeros(len(layout.lengths), device=self._values.device)
+        static: Any = with_values(x, self._values)
+        with torch.cuda.device(self._values.device):
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):  # kernels are compiled and chosen outside the recording
+                network(static, self._t, condition, layout)
+            torch.cuda.current_stream().wait_stream(side)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._velocity = values_of(network(static, self._t, condition, layout))
+
+    def __call__(self, values: Tensor, t_b: Tensor) -> Tensor:
+        self._values.copy_(values)
+        self._t.copy_(t_b)
+        self._graph.replay()
+        return self._velocity.clone()  # the next replay writes to the same place
