@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from voxlume.asset import Asset, Material, Mesh, Texture, Wrap
-from voxlume.texture import MaterialSampler, linear_to_srgb, pack_textures, srgb_to_linear
+from voxlume.srgb import linear_to_srgb, srgb_to_linear
+from voxlume.texture import MaterialSampler, pack_textures
 from voxlume.texture_torch import sample_material, to_device
 
 UV = np.array([[0, 1], [1, 1], [1, 0], [0, 0]], np.float32)

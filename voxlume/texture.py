@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from voxlume.asset import DEFAULT_MATERIAL, Asset, Material, Texture
 from voxlume.jit import inner_kernel, parallel_kernel
+from voxlume.srgb import linear_to_srgb
 
 _WRAP_CODE = {"repeat": 0, "mirror": 1, "clamp": 2}
 _ALPHA_CODE = {"OPAQUE": 0, "MASK": 1, "BLEND": 2}
@@ -82,25 +83,15 @@ class SurfaceArrays(NamedTuple):
     lod: NDArray[np.float32]
 
 
-def srgb_to_linear(x: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Decode sRGB values in [0, 1] (IEC 61966-2-1)."""
-    x = np.asarray(x, np.float64)
-    return np.where(x <= 0.04045, x / 12.92, ((np.maximum(x, 0) + 0.055) / 1.055) ** 2.4)
-
-
-def linear_to_srgb(x: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Encode linear values in [0, 1] as sRGB (IEC 61966-2-1)."""
-    x = np.asarray(x, np.float64)
-    return np.where(x <= 0.0031308, x * 12.92, 1.055 * np.maximum(x, 1e-12) ** (1 / 2.4) - 0.055)
-
-
 @inner_kernel
-def _decode(x: float) -> float:
+def decode_srgb(x: float) -> float:
+    """One sRGB value in [0, 1] to linear."""
     return x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4
 
 
 @inner_kernel
-def _encode(x: float) -> float:
+def encode_srgb(x: float) -> float:
+    """One linear value in [0, 1] to sRGB."""
     return x * 12.92 if x <= 0.0031308 else 1.055 * x ** (1.0 / 2.4) - 0.055
 
 
@@ -302,7 +293,11 @@ def sample_material(
             fr, fg, fb = table.factors[m, 0], table.factors[m, 1], table.factors[m, 2]
         alpha *= ta
         if colored or table.tinted[m]:
-            red, green, blue = _encode(_decode(tr) * fr), _encode(_decode(tg) * fg), _encode(_decode(tb) * fb)
+            red, green, blue = (
+                encode_srgb(decode_srgb(tr) * fr),
+                encode_srgb(decode_srgb(tg) * fg),
+                encode_srgb(decode_srgb(tb) * fb),
+            )
         else:
             red, green, blue = tr, tg, tb
 

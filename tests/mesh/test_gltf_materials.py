@@ -15,9 +15,10 @@ from PIL import Image
 from tests.mesh.gltf_builder import Gltf
 from voxlume.asset import Asset, Material
 from voxlume.errors import AssetError
-from voxlume.mesh.gltf.spec_gloss import convert, linear_to_srgb, srgb_to_linear
+from voxlume.mesh.gltf.spec_gloss import convert
 from voxlume.mesh.images import decode_images
 from voxlume.mesh.read import load
+from voxlume.srgb import linear_to_srgb, srgb_to_linear
 
 RGB = np.random.default_rng(0).integers(0, 256, (8, 16, 3), np.uint8)
 

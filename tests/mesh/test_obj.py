@@ -14,7 +14,7 @@ from voxlume.asset import Asset
 from voxlume.errors import AssetError
 from voxlume.mesh.obj import read_obj
 from voxlume.mesh.read import load
-from voxlume.texture import srgb_to_linear
+from voxlume.srgb import srgb_to_linear
 
 SQUARE = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 1 1\nvt 0 1\nvn 0 0 2\n"
 

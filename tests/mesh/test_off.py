@@ -12,7 +12,7 @@ from tests.mesh.damage import mutations, truncations
 from voxlume.errors import AssetError
 from voxlume.mesh.off import read_off
 from voxlume.mesh.read import load
-from voxlume.texture import srgb_to_linear
+from voxlume.srgb import srgb_to_linear
 
 PYRAMID = "0 0 0\n1 0 0\n1 0 1\n0 0 1\n.5 1 5e-1\n"
 FACES = "4 0 1 2 3\n3 0 4 1\n3 1 4 2\n3 2 4 3\n3 3 4 0\n"

@@ -13,7 +13,7 @@ from tests.mesh.damage import mutations, truncations
 from voxlume.errors import AssetError
 from voxlume.mesh.ply import read_ply
 from voxlume.mesh.read import load
-from voxlume.texture import srgb_to_linear
+from voxlume.srgb import srgb_to_linear
 
 VERTICES = [(0, 0, 0), (1, 0, 0), (1, 0, 1), (0, 0, 1), (0.5, 1, 0.5)]
 FACES = [(0, 1, 2, 3), (0, 4, 1), (1, 4, 2), (2, 4, 3), (3, 4, 0)]

@@ -13,7 +13,7 @@ from voxlume.ovoxel.extract import (
     extract_mesh_reference,
     ovoxel_to_mesh,
 )
-from voxlume.texture import srgb_to_linear
+from voxlume.srgb import srgb_to_linear
 
 
 def extract(grid: DualGrid, **options: object) -> tuple[NDArray[np.float32], NDArray[np.int32]]:

@@ -12,7 +12,7 @@ from voxlume.asset import Asset, Material, Mesh
 from voxlume.errors import AssetError
 from voxlume.mesh.gltf.container import read_file
 from voxlume.mesh.soundness import drop_broken_vertices, require_area, with_sound_normals
-from voxlume.texture import srgb_to_linear
+from voxlume.srgb import srgb_to_linear
 
 _MAX_BYTES = 2**34
 

@@ -17,6 +17,7 @@ from voxlume.jit import inner_kernel, parallel_kernel
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.ovoxel.index import VoxelIndex, even_ranges, forward_neighbors, forward_neighbors_reference
 from voxlume.ovoxel.orient import flipped_quads, flipped_quads_reference
+from voxlume.texture import decode_srgb
 
 Point = tuple[float, float, float]
 
@@ -213,8 +214,7 @@ def _linear_colors(attributes: NDArray[np.float32], colors: NDArray[np.float32])
     """RGBA (n, 4) of attributes (n, 6), the colour decoded from sRGB."""
     for i in prange(len(attributes)):
         for channel in range(3):
-            x = min(max(np.float64(attributes[i, channel]), 0.0), 1.0)
-            colors[i, channel] = x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4
+            colors[i, channel] = decode_srgb(min(max(np.float64(attributes[i, channel]), 0.0), 1.0))
         colors[i, 3] = attributes[i, 5]
 
 

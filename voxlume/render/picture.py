@@ -18,7 +18,7 @@ from voxlume.render.scene import Scene
 from voxlume.render.shadow import _FLOOR_SPREAD, floor_darkness, floor_shadow
 from voxlume.render.source import load_surface
 from voxlume.render.tonemap import encode
-from voxlume.texture import srgb_to_linear
+from voxlume.srgb import srgb_to_linear
 
 _PAPER = 0.90  # sRGB value of the background
 _MAP_PAPER = np.array([0.80, 0.84, 0.90])  # not grey, so that every value of a map stands out

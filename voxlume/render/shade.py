@@ -21,7 +21,7 @@ from voxlume.texture import (
     MaterialTable,
     SurfaceArrays,
     TexturePack,
-    _decode,
+    decode_srgb,
     sample_material,
     sample_texture,
 )
@@ -235,7 +235,7 @@ def shade_points(
         shine = 1.0 if glass else 1.0 - (1.0 - alpha) ** 4  # a pane mirrors even where it hides little
         for c in range(3):
             encoded = red if c == 0 else (green if c == 1 else blue)
-            base = _decode(encoded)
+            base = decode_srgb(encoded)
             w_single, w_multiple, w_base = image_based_weights(base, metallic, scale, bias)
             matt = (
                 ambient * look_up_irradiance(light.irradiance, ex, ny, ez, c)
@@ -275,7 +275,7 @@ def _add_emission(
         u = w0 * uv[1, i, 0] + w1 * uv[1, j, 0] + w2 * uv[1, k, 0]
         v = w0 * uv[1, i, 1] + w1 * uv[1, j, 1] + w2 * uv[1, k, 1]
         tr, tg, tb, _ = sample_texture(detail_pack, t, u, v, 0.0)
-        red, green, blue = red * _decode(tr), green * _decode(tg), blue * _decode(tb)
+        red, green, blue = red * decode_srgb(tr), green * decode_srgb(tg), blue * decode_srgb(tb)
     out[n, 0] += alpha * red
     out[n, 1] += alpha * green
     out[n, 2] += alpha * blue

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxlume.jit import inner_kernel
-from voxlume.texture import linear_to_srgb
+from voxlume.srgb import linear_to_srgb
 
 _REFLECTED = 0.02
 _START = 0.78

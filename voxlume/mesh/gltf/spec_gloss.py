@@ -13,6 +13,7 @@ from PIL import Image
 
 from voxlume.asset import Material, Texture
 from voxlume.mesh.gltf.budget import Budget
+from voxlume.srgb import linear_to_srgb, srgb_to_linear
 
 DIELECTRIC_SPECULAR = 0.04
 """Reflectance at normal incidence of every non-metal in the metallic-roughness model (index 1.5)."""
@@ -118,14 +119,6 @@ def _convert_images(
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         list(pool.map(convert_rows, range(0, height, _ROWS_AT_ONCE)))
     return base_image, surface_image
-
-
-def srgb_to_linear(encoded: NDArray[np.floating]) -> NDArray[np.floating]:
-    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
-
-
-def linear_to_srgb(linear: NDArray[np.floating]) -> NDArray[np.floating]:
-    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
 def _aligned(
