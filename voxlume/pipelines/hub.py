@@ -18,6 +18,10 @@ class NotInRepository(ModelFileError):
     """The repository can be read and has no such file."""
 
 
+class NotCached(ModelFileError):
+    """The hub cannot be reached and the file is not in the local cache."""
+
+
 class AccessDenied(ModelFileError):
     """The repository is gated, private or unknown to this user."""
 
@@ -31,8 +35,8 @@ def fetch(repository: str, path: str, revision: str | None = None) -> Path:
 
     Raises
     ------
-    NotInRepository, AccessDenied : see there.
-    ModelFileError : no connection and not in the cache, an unknown revision, a failed download.
+    NotInRepository, NotCached, AccessDenied : see there.
+    ModelFileError : an unknown revision, a failed download.
     """
     # Imported here: most commands never need the hub.
     from huggingface_hub import errors as hub
@@ -53,7 +57,7 @@ def fetch(repository: str, path: str, revision: str | None = None) -> Path:
     except hub.RevisionNotFoundError as error:
         raise ModelFileError(f"{repository} has no revision {revision}") from error
     except hub.LocalEntryNotFoundError as error:
-        raise ModelFileError(
+        raise NotCached(
             f"{name} is not in the local cache and the hub cannot be reached; go online once "
             "(without HF_HUB_OFFLINE), or give the path of a downloaded model folder"
         ) from error

@@ -242,7 +242,13 @@ class ModelFolder:
         """The stem of a pair: here, here without OWNER/NAME in front, or in the repository OWNER/NAME."""
         parts = PurePosixPath(_inside(path)).parts
         elsewhere = len(parts) > 2
-        found = _pair(self.files, path)
+        try:
+            found = _pair(self.files, path)
+        except hub.NotCached:
+            # Without a connection nobody can say that the file is not in this repository.
+            if not elsewhere:
+                raise
+            found = None
         if found is None and elsewhere:
             rest = "/".join(parts[2:])
             if isinstance(self.files, FolderFiles):

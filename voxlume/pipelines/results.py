@@ -149,7 +149,8 @@ def load_result(path: str | Path, kind: type[R]) -> R:
             names = {field.name for field in fields(kind)}
             plain = json.loads(metadata["values"])
             values = {key: value for key, value in plain.items() if key in names}
-            values |= {key: file.get_tensor(key) for key in file.keys() if key in names}  # noqa: SIM118
+            # Copied, so that the object does not change or break with the file.
+            values |= {key: file.get_tensor(key).clone() for key in file.keys() if key in names}  # noqa: SIM118
         result = kind(**values)
         result.check()
     except FileNotFoundError as error:
