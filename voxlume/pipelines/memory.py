@@ -246,13 +246,13 @@ def decoder_bytes(config: NetworkConfig, tokens: int, item_bytes: int) -> float:
     """A decoder's widest moment if half of all children are kept, its row-wise layers in chunks."""
     assert isinstance(config, DecoderConfig)
     levels = enumerate(config.channels)
-    return max(tokens * 4.0**level * (4 * channels * item_bytes + 250) for level, channels in levels)
+    return max(tokens * 4.0**level * (6 * channels * item_bytes + 400) for level, channels in levels)
 
 
 def encoder_bytes(config: NetworkConfig, voxels: int, item_bytes: int) -> float:
     """An encoder's widest moment: the finest grid."""
     assert isinstance(config, EncoderConfig)
-    return voxels * (6.0 * config.channels[0] * item_bytes + 300)
+    return voxels * (6.0 * config.channels[0] * item_bytes + 400)
 
 
 def structure_bytes(config: NetworkConfig, cells: int, item_bytes: int) -> float:
