@@ -63,9 +63,10 @@ def test_a_small_budget_makes_small_pieces(networks: Callable[[float | None], Ne
 
 
 def test_refusals(networks: Callable[[float | None], Networks]) -> None:
+    limited = networks(0.001)
     with (
-        pytest.raises(MemoryBudgetError, match=r"painting does not fit in 0.001 GB.*--memory-budget 1.3"),
-        networks(0.001).using(FLOWS[0], working=1e9, what="painting"),
+        pytest.raises(MemoryBudgetError, match=r"painting does not fit in 0\.001 GB.*--memory-budget 1\.3"),
+        limited.using(FLOWS[0], working=1e9, what="painting"),
     ):
         pass
     for budget in (0.0, -1.0, math.nan):
@@ -78,9 +79,7 @@ def test_refusals(networks: Callable[[float | None], Networks]) -> None:
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ..."),
         RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"),
-        RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory: you tried"
-        ),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
         MemoryError(),
     ],
 )
@@ -92,8 +91,7 @@ def test_running_out_of_memory(error: Exception, networks: Callable[[float | Non
     ):
         raise error
     assert "\n" not in str(raised.value)
-    named = float(str(raised.value).split("--memory-budget ")[1].split(" ")[0])
-    assert named >= (5 if "2.00 GiB" in str(error) and torch.cuda.is_available() else 3)
+    assert float(str(raised.value).split("--memory-budget ")[1].split(" ")[0]) > 3
     assert not limited._loaded  # the next attempt starts with all memory
 
 
@@ -112,7 +110,7 @@ def test_published_sizes_fit_where_they_should() -> None:
 
 @pytest.mark.parametrize("name", ["quantum", "cuda:99", "meta", ""])
 def test_unknown_devices(name: str) -> None:
-    with pytest.raises(VoxlumeError, match="doctor|use auto"):
+    with pytest.raises(VoxlumeError, match=r"doctor|use auto"):
         pick_device(name)
 
 
