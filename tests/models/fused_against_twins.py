@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from voxlume.models import fused
 from voxlume.models.layers import (
+    FINAL_NORM_EPS,
     NORM_EPS,
     modulated_layer_norm_reference,
     normalized_heads_reference,
+    plain_layer_norm,
     rotary_phases,
     silu_norm_reference,
 )
@@ -61,6 +63,8 @@ def main(device: str, dtype: torch.dtype) -> None:
         check("gated residual", summed, torch.addcmul(x, update, gate[:1]))
         check("gated residual norm", normed, norm(torch.addcmul(x, update, gate[:1])))
         check("silu norm", fused.norm(x, NORM_EPS, silu=True, **affine)[1], silu_norm_reference(x, norm))
+        expected = plain_layer_norm(x.float(), FINAL_NORM_EPS)
+        check("final norm", fused.norm(x, FINAL_NORM_EPS, out_dtype=torch.float32)[1], expected)
         check("silu plain norm", fused.norm(x, NORM_EPS, silu=True)[1], silu_norm_reference(x))
     for heads, width in ((2, 44), (12, 128), (3, 6)):
         joint = draw(17, 3, heads, width)

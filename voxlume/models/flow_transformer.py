@@ -18,15 +18,14 @@ from torch.utils.checkpoint import checkpoint
 
 from voxlume.flow.state import State
 from voxlume.models.layers import (
-    FINAL_NORM_EPS,
     NORM_EPS,
     RotaryPhases,
+    final_norm,
     gated_residual,
     gated_residual_norm,
     gelu_linear,
     modulated_layer_norm,
     normalized_heads,
-    plain_layer_norm,
     residual_modulated_norm,
     rotary_phases,
     zero_initialized,
@@ -332,7 +331,7 @@ class FlowTransformer(nn.Module):
                 h, pending = block(h, pending, time, layout, keys_values, condition)
         if pending is not None:
             h = gated_residual(h, *pending, layout.sample)
-        velocity = self.output(plain_layer_norm(h.float(), FINAL_NORM_EPS))
+        velocity = self.output(final_norm(h))
         if isinstance(x, SparseTensor):
             return x.with_features(velocity)
         return tokens_to_grid(velocity, x)

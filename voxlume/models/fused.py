@@ -28,6 +28,7 @@ def norm(
     update_nc: Tensor | None = None,
     gate_bc: Tensor | None = None,
     sample_n: Tensor | None = None,
+    out_dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     """x' = x + gate * update, and act(LN(x') * weight + bias).
 
@@ -42,11 +43,12 @@ def norm(
 
     Returns
     -------
-    x' (``x_nc`` itself without an update) and the normed values, both (n, c) in the dtype of x.
+    x' (``x_nc`` itself without an update) and the normed values, both (n, c) in the dtype of x, the
+    normed values in ``out_dtype`` if given.
     """
     x_nc = x_nc.contiguous()
     n, channels = x_nc.shape
-    out = torch.empty_like(x_nc)
+    out = torch.empty_like(x_nc, dtype=out_dtype)
     summed = torch.empty_like(x_nc) if update_nc is not None else x_nc
     if n:
         block = triton.next_power_of_2(channels)

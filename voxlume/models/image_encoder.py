@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from voxlume.models.layers import FINAL_NORM_EPS, plain_layer_norm
+from voxlume.models.layers import final_norm
 from voxlume.models.precision import Precision, block_dtype
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -118,7 +118,7 @@ class ImageEncoder(nn.Module):
                 x = checkpoint(block, x, cos, sin, use_reentrant=False)
             else:
                 x = block(x, cos, sin)
-        return plain_layer_norm(x.float(), FINAL_NORM_EPS)
+        return final_norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
 def patch_rotation(

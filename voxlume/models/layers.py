@@ -120,6 +120,24 @@ def gated_residual_norm(
     return x_nc, norm(x_nc)
 
 
+def layer_norm(x_nc: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """LN(x) with the parameters of ``norm``."""
+    if use_fused(x_nc):
+        from voxlume.models import fused
+
+        return fused.norm(x_nc, norm.eps, weight_bc=norm.weight[None], bias_bc=norm.bias[None])[1]
+    return norm(x_nc)
+
+
+def final_norm(x_nc: Tensor) -> Tensor:
+    """LN(x) without parameters before an output layer: float32 whatever the dtype of x."""
+    if use_fused(x_nc):
+        from voxlume.models import fused
+
+        return fused.norm(x_nc, FINAL_NORM_EPS, out_dtype=torch.float32)[1]
+    return plain_layer_norm(x_nc.float(), FINAL_NORM_EPS)
+
+
 def silu_norm(x_nc: Tensor, norm: nn.LayerNorm | None = None) -> Tensor:
     """SiLU(LN(x)), with the parameters of ``norm`` or none."""
     if use_fused(x_nc):
@@ -247,6 +265,10 @@ def fused_kernels_are_right(device: torch.device) -> bool:
                 modulated_layer_norm_reference(x, shift, scale, sample),
             ),
             (fused.norm(x, NORM_EPS, silu=True)[1], silu_norm_reference(x)),
+            (
+                fused.norm(x, FINAL_NORM_EPS, out_dtype=torch.float32)[1],
+                plain_layer_norm(x.float(), FINAL_NORM_EPS),
+            ),
             (
                 fused.heads(heads, gamma, phases.cos, phases.sin),
                 normalized_heads_reference(heads, gamma, phases),

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from voxlume.models.layers import (
-    FINAL_NORM_EPS,
     NORM_EPS,
+    final_norm,
     in_chunks,
-    plain_layer_norm,
+    layer_norm,
     silu_linear,
     silu_norm,
     zero_initialized,
@@ -123,7 +123,7 @@ class ConvNextBlock(nn.Module):
         return x.with_features(x.features + in_chunks(self._mlp, h, 10 * x.channels * h.element_size()))
 
     def _mlp(self, rows: Tensor) -> Tensor:
-        return self.mlp[2](silu_linear(self.norm(rows), self.mlp[0]))  # type: ignore[arg-type]
+        return self.mlp[2](silu_linear(layer_norm(rows, self.norm), self.mlp[0]))  # type: ignore[arg-type]
 
 
 class PlainResidualBlock(nn.Module):
@@ -154,8 +154,16 @@ class SpaceToChannelDown(nn.Module):
         h = space_to_channel(self.conv1(x.with_features(silu_norm(x.features, self.norm1))))
         h = self.conv2(h.with_features(silu_norm(h.features)))
         # Averaging groups of channels commutes with moving children into channels, and is cheaper first.
-        groups = x.features.unflatten(1, (h.channels // 8, -1)).mean(-1)
-        return h.with_features(h.features + space_to_channel(x.with_features(groups)).features)
+        groups = x.with_features(mean_of_groups(x.features, h.channels // 8))
+        return h.with_features(h.features + space_to_channel(groups).features)
+
+
+def mean_of_groups(features: Tensor, groups: int) -> Tensor:
+    """Mean over consecutive channels: (n, c) -> (n, groups)."""
+    size = features.shape[1] // groups
+    # A product with a fixed matrix: far faster than a reduction over a few adjacent values.
+    average = torch.eye(groups, dtype=features.dtype, device=features.device) / size
+    return features @ average.repeat_interleave(size, dim=0)
 
 
 class PoolingDown(nn.Module):
@@ -351,7 +359,7 @@ def head(layer: nn.Linear, features: Tensor) -> Tensor:
     """Norm and output layer in float32."""
 
     def project(rows: Tensor) -> Tensor:
-        return layer(plain_layer_norm(rows.float(), FINAL_NORM_EPS))
+        return layer(final_norm(rows))
 
     return in_chunks(project, features, 8 * layer.in_features)
 
