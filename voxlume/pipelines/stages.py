@@ -23,7 +23,8 @@ from voxlume.flow.guidance import Velocity
 from voxlume.flow.sampler import SamplingParameters, sample
 from voxlume.flow.schedule import sampling_times
 from voxlume.flow.state import State, noise_like, values_of
-from voxlume.models.flow_transformer import FlowTransformer, FlowTransformerConfig
+from voxlume.models.flow_run import FlowRun
+from voxlume.models.flow_transformer import FlowTransformer, FlowTransformerConfig, pack_condition
 from voxlume.models.image_encoder import ImageEncoder, ImageEncoderConfig, normalized_image
 from voxlume.models.sc_vae import (
     DecoderConfig,
@@ -580,19 +581,17 @@ def _velocity(
     noise: State,
     tokens_vmc: Tensor,
     parameters: SamplingParameters,
-    views: Views,
+    mode: Views,
     beside: Tensor | None,
 ) -> Velocity[State]:
     device = values_of(noise).device
     batch = noise.batch_size if isinstance(noise, SparseTensor) else len(noise)
-    layout = network.token_layout(noise)
-    tokens_vmc = tokens_vmc.to(device)
+    run = FlowRun(network, noise)
+    views = [view.expand(batch, -1, -1) for view in tokens_vmc.to(device)]
     # Keys and values are worth keeping for one view of one sample; for more they would fill the memory
     # while making them anew costs about one per cent of a step.
-    if len(tokens_vmc) * batch == 1:
-        conditions = [network.prepare_condition(tokens_vmc)]
-    else:
-        conditions = [view.expand(batch, -1, -1) for view in tokens_vmc]
+    prepare = network.prepare_condition if len(views) * batch == 1 else pack_condition
+    conditions = [prepare(view) for view in views]
     null = network.null_condition(batch)
     step_of = {t: i for i, t in enumerate(sampling_times(parameters.steps, parameters.rescale_t))}
 
@@ -603,14 +602,11 @@ def _velocity(
             x = state.with_features(torch.cat([state.features, beside], dim=1))
         t_b = torch.full((batch,), 1000 * t, device=device)
         if not conditional:
-            return values_of(network(x, t_b, null, layout))
-        if views == "cycle":
-            return values_of(network(x, t_b, conditions[step_of[t] % len(conditions)], layout))
-        mean = torch.zeros(())
-        for index, condition in enumerate(conditions):
-            v = values_of(network(x, t_b, condition, layout))
-            mean = v if index == 0 else mean + v
-        return mean / len(conditions)
+            return values_of(run(x, t_b, null))
+        if mode == "cycle":
+            return values_of(run(x, t_b, conditions[step_of[t] % len(conditions)]))
+        velocities = [values_of(run(x, t_b, condition)) for condition in conditions]
+        return torch.stack(velocities).mean(0)
 
     return velocity
 
