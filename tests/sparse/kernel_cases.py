@@ -14,7 +14,7 @@ import torch
 from voxlume.sparse import SparseTensor, conv_reference, subdivide
 from voxlume.sparse.gather import gather_rows_reference
 from voxlume.sparse.keys import voxel_keys
-from voxlume.sparse.lineage import children_of, list_children
+from voxlume.sparse.lineage import children_of, link_parents, list_children
 from voxlume.sparse.neighbors import derive_neighbors, find_neighbors
 from voxlume.sparse.selfcheck import TOLERANCE
 from voxlume.sparse.tensor import CoordinateSet
@@ -65,6 +65,21 @@ def cases(device: torch.device, bfloat16: bool = True) -> Iterator[tuple[str, fl
     assert lineage is not None
     derived = derive_neighbors(neighbors, lineage)
     yield "derive", _error(neighbors_triton.derive_neighbors(neighbors, lineage), derived), 0
+    # A transposed view, as nonzero() makes them: coordinates need not be contiguous.
+    transposed = CoordinateSet(coordinates.coords.T.contiguous().T, 2)
+    listed = lineage_triton.list_children(transposed.coords, lineage.children, len(lineage.index))
+    yield (
+        "children of a view",
+        _error(listed[0], list_children(coordinates.coords, lineage.children, 0)[0]),
+        0,
+    )
+    keys, order = torch.sort(voxel_keys(coordinates.coords, halvings=1)[0])
+    rank = torch.nn.functional.pad((keys[1:] != keys[:-1]).cumsum(0), (1, 0)).int()
+    linked = lineage_triton.link_parents(coordinates.coords, order, rank, int(rank[-1]) + 1)
+    for got, expected in zip(
+        linked, link_parents(coordinates.coords, order, rank, len(linked[0])), strict=True
+    ):
+        yield "parents", _error(got, expected), 0
     listed = lineage_triton.list_children(coordinates.coords, lineage.children, len(lineage.index))
     expected = list_children(coordinates.coords, lineage.children, len(lineage.index))
     yield "children", _error(listed[0], expected[0]), 0

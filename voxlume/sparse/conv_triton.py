@@ -61,9 +61,7 @@ def choose_config(voxels: int, ci: int, co: int, dtype: torch.dtype, capability:
     block = _block(co, 256)
     if block == 256:
         return Config(128, 256, step, 8, 4 if ci >= 512 else 3, parts)
-    if block == 128:
-        return Config(128, 128, step, 8, 3, parts)
-    return Config(128, block, step, 8 if block == 64 else 4, 2, parts)
+    return Config(128, block, step, 4, 3 if block == 128 else 2, parts)
 
 
 def _block(channels: int, most: int) -> int:
@@ -145,6 +143,8 @@ def convolve(
         EVEN=even_k and co % config.out_channels == 0,
         BULK_COPY=bulk_copy,
         PARTS=config.parts,
+        # With a row or more to a thread, its index would have to change hands in every step.
+        HALVED=config.rows >= 32 * config.warps,
         INDEX=tl.int64 if max(len(features) * ci, config.parts * n * co) >= 2**31 else tl.int32,
         num_warps=config.warps,
         num_stages=config.stages,
@@ -186,61 +186,82 @@ def _forward_kernel(
     EVEN: tl.constexpr,
     BULK_COPY: tl.constexpr,
     PARTS: tl.constexpr,
+    HALVED: tl.constexpr,
     INDEX: tl.constexpr,
 ):
     blocks = tl.cdiv(co, CO)
-    tile = tl.load(order + tl.program_id(0) // blocks)
+    tiles = tl.num_programs(0) // blocks // PARTS
+    tile = tl.program_id(0) // blocks
+    if order is not None:
+        tile = tl.load(order + tile)
     first = tl.program_id(0) % blocks * CO
     column = first + tl.arange(0, CO)
-    row = tl.arange(0, ROWS)
     channel = tl.arange(0, CI)
-    EACH: tl.constexpr = 27 // PARTS
-    tiles = tl.num_programs(0) // blocks // PARTS
     # Where the output is on children, the tile's slot selects its part of the kernel.
     slot = 0
     if slots is not None:
         slot = tl.load(slots + tile % tiles) * co
+    EACH: tl.constexpr = 27 // PARTS
+    HALF: tl.constexpr = ROWS // 2 if HALVED else ROWS
+    row = tl.arange(0, HALF)
     neighbors += tile.to(tl.int64) * EACH * ROWS
     offsets += tile * EACH
     # At least one step, though an empty tile needs none: a loop that may not run at all makes the compiler
     # wait for every single matrix instruction. Such a tile's only entry gathers nothing.
     steps = tl.maximum(tl.load(counts + tile) * CI_BLOCKS, 1)
-    total = tl.zeros((ROWS, CO), tl.float32)
+    total = tl.zeros((HALF, CO), tl.float32)
     # The indices of the next step are loaded a step ahead, so that the gather never waits for them.
-    there = tl.load(neighbors + row)
     offset = tl.load(offsets)
+    there = tl.load(neighbors + row)
+    if HALVED:
+        total2 = tl.zeros((HALF, CO), tl.float32)
+        there2 = tl.load(neighbors + HALF + row)
     for step in range(steps):
         c = step % CI_BLOCKS * CI + channel
-        here = (there >= 0)[:, None]
-        source = features + there.to(INDEX)[:, None] * ci + c[None, :]
-        if EVEN or BULK_COPY:
-            a = tl.load(source, mask=here, other=0.0)
-        else:
-            a = tl.load(source, mask=here & (c < ci)[None, :], other=0.0)
+        a = _gather(features, there, c, ci, EVEN or BULK_COPY, INDEX)
+        if HALVED:
+            a2 = _gather(features, there2, c, ci, EVEN or BULK_COPY, INDEX)
         if BULK_COPY:
             b = weight.load([slot + first, offset * ci + step % CI_BLOCKS * CI]).T
-        elif EVEN:
-            b = tl.load(weight + (slot + column)[None, :] * (27 * ci) + offset * ci + c[:, None])
         else:
-            b = tl.load(
-                weight + (slot + column)[None, :] * (27 * ci) + offset * ci + c[:, None],
-                mask=(c < ci)[:, None] & (column < co)[None, :],
-                other=0.0,
-            )
+            kernel = weight + (slot + column)[None, :] * (27 * ci) + offset * ci + c[:, None]
+            if EVEN:
+                b = tl.load(kernel)
+            else:
+                b = tl.load(kernel, mask=(c < ci)[:, None] & (column < co)[None, :], other=0.0)
         coming = tl.minimum((step + 1) // CI_BLOCKS, EACH - 1)
-        there = tl.load(neighbors + coming * ROWS + row)
         offset = tl.load(offsets + coming)
+        there = tl.load(neighbors + coming * ROWS + row)
+        if HALVED:
+            there2 = tl.load(neighbors + coming * ROWS + HALF + row)
         total = tl.dot(a, b, total, input_precision="ieee")
+        if HALVED:
+            total2 = tl.dot(a2, b, total2, input_precision="ieee")
+    added = tl.zeros((CO,), tl.float32)
     if bias is not None:
         mine = tl.where(tile < tiles, co, 0)  # of several parts, the first adds the bias
-        total += tl.load(bias + slot + column, mask=column < mine, other=0.0).to(tl.float32)[None, :]
-    target = tl.load(rows + tile * ROWS + row)
-    mask = (target >= 0)[:, None] & (column < co)[None, :]
+        added = tl.load(bias + slot + column, mask=column < mine, other=0.0).to(tl.float32)
     if PARTS > 1:
         out += tile // tiles * n.to(tl.int64) * co
-    tl.store(
-        out + target.to(INDEX)[:, None] * co + column[None, :], total.to(out.dtype.element_ty), mask=mask
-    )
+    _scatter(out, total + added[None, :], tl.load(rows + tile * ROWS + row), column, co, INDEX)
+    if HALVED:
+        _scatter(out, total2 + added[None, :], tl.load(rows + tile * ROWS + HALF + row), column, co, INDEX)
+
+
+@triton.jit
+def _gather(features, there, c, ci, EVEN: tl.constexpr, INDEX: tl.constexpr):
+    """Channels ``c`` of the rows ``there``, zeros where a row is -1."""
+    source = features + there.to(INDEX)[:, None] * ci + c[None, :]
+    mask = (there >= 0)[:, None]
+    if not EVEN:
+        mask = mask & (c < ci)[None, :]
+    return tl.load(source, mask=mask, other=0.0)
+
+
+@triton.jit
+def _scatter(out, values, row, column, co, INDEX: tl.constexpr):
+    target = out + row.to(INDEX)[:, None] * co + column[None, :]
+    tl.store(target, values.to(out.dtype.element_ty), mask=(row >= 0)[:, None] & (column < co)[None, :])
 
 
 @triton.jit
@@ -256,14 +277,11 @@ def _sum_kernel(partial, out, size, PARTS: tl.constexpr, SIZE: tl.constexpr):
 
 def grad_weight(features: Tensor, grad: Tensor, coordinates: CoordinateSet) -> Tensor:
     """features (n, ci), gradient of the output (n, co) -> gradient of the weight (co, 3, 3, 3, ci)."""
-    wide = features.shape[1] >= 128 and grad.shape[1] >= 128
     if features.dtype.itemsize > 2:
         return weight_gradient(features, grad, tiling(coordinates, 64), block=64, step=16, warps=4, stages=2)
-    if _capability(features.device)[0] == 9 and wide:
-        return weight_gradient(
-            features, grad, tiling(coordinates, 128), block=128, step=64, warps=8, stages=3
-        )
-    return weight_gradient(features, grad, tiling(coordinates, 128), block=64, step=64, warps=4, stages=3)
+    wide = min(features.shape[1], grad.shape[1]) >= 128 and _capability(features.device)[0] == 9
+    block = 128 if wide else 64
+    return weight_gradient(features, grad, tiling(coordinates, 128), block, step=64, warps=4, stages=3)
 
 
 def weight_gradient(

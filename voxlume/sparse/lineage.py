@@ -17,23 +17,53 @@ def parents_of(coordinates: CoordinateSet) -> Lineage:
     """The parents of a coordinate set, in lexicographic order, and who their children are; made once."""
 
     def build() -> Lineage:
-        coords, n = coordinates.coords, len(coordinates)
-        slot = (coords[:, 1] & 1) + 2 * (coords[:, 2] & 1) + 4 * (coords[:, 3] & 1)
-        halved = torch.cat([coords[:, :1], coords[:, 1:] >> 1], dim=1)
-        keys, order = torch.sort(voxel_keys(halved)[0])
-        rank = torch.zeros(n, dtype=torch.int64, device=coords.device)
-        rank[1:] = (keys[1:] != keys[:-1]).cumsum(0)
-        n_parents = int(rank[-1]) + 1 if n else 0
-        parents = torch.empty((n_parents, 4), dtype=torch.int32, device=coords.device)
-        parents[rank] = halved[order]
-        child = rank * 8 + slot[order]
-        children = torch.full((n_parents * 8,), -1, dtype=torch.int32, device=coords.device)
-        children[child] = order.int()
-        index = torch.empty(n, dtype=torch.int32, device=coords.device)
-        index[order] = child.int()
-        return Lineage(CoordinateSet(parents, coordinates.batch_size), index, children.view(-1, 8))
+        coords = coordinates.coords
+        keys, order = torch.sort(_narrow(voxel_keys(coords, halvings=1)[0]))
+        rank = torch.zeros(len(keys), dtype=torch.int32, device=keys.device)
+        torch.cumsum(keys[1:] != keys[:-1], 0, out=rank[1:])
+        n_parents = int(rank[-1]) + 1 if len(keys) else 0
+        link = link_parents
+        if use_triton(keys.device):
+            from voxlume.sparse import lineage_triton as fast
+
+            link = fast.link_parents
+        parents, index, children = link(coords, order, rank, n_parents)
+        return Lineage(CoordinateSet(parents, coordinates.batch_size), index, children)
 
     return coordinates.memo("parents", build)
+
+
+def _narrow(keys: Tensor) -> Tensor:
+    """The keys as int32 where they fit on a GPU, which sorts them twice as fast."""
+    if keys.is_cuda and len(keys) and int(keys.max()) < 2**31:
+        return keys.int()
+    return keys
+
+
+def link_parents(
+    coords: Tensor, order: Tensor, rank: Tensor, n_parents: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Write out who is whose parent.
+
+    Parameters
+    ----------
+    coords : int32 (n, 4); order : int64 (n,), their rows ordered by parent; rank : int32 (n,), the row of
+        each of those parents.
+
+    Returns
+    -------
+    parents : int32 (n_parents, 4); index : int32 (n,), 8 * row of the parent + slot; children : int32
+        (n_parents, 8), row of each child or -1.
+    """
+    ordered, rank = coords[order], rank.long()
+    parents = torch.empty((n_parents, 4), dtype=torch.int32, device=coords.device)
+    parents[rank] = torch.cat([ordered[:, :1], ordered[:, 1:] >> 1], dim=1)
+    place = rank * 8 + (ordered[:, 1] & 1) + 2 * (ordered[:, 2] & 1) + 4 * (ordered[:, 3] & 1)
+    index = torch.empty(len(coords), dtype=torch.int32, device=coords.device)
+    index[order] = place.int()
+    children = torch.full((n_parents * 8,), -1, dtype=torch.int32, device=coords.device)
+    children[place] = order.int()
+    return parents, index, children.view(-1, 8)
 
 
 def children_of(coordinates: CoordinateSet, kept: Tensor) -> CoordinateSet:

@@ -33,6 +33,37 @@ def gather_rows(x: Tensor, index: Tensor) -> Tensor:
     return out
 
 
+def link_parents(
+    coords: Tensor, order: Tensor, rank: Tensor, n_parents: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """coords (n, 4), order int64 (n,), rank (n,) -> parents (n_parents, 4), index (n,), children."""
+    n, device = len(coords), coords.device
+    parents = torch.empty((n_parents, 4), dtype=torch.int32, device=device)
+    index = torch.empty(n, dtype=torch.int32, device=device)
+    children = torch.full((n_parents, 8), -1, dtype=torch.int32, device=device)
+    if n:
+        _link_kernel[(triton.cdiv(n, 512),)](coords, order, rank, parents, index, children, n, SIZE=512)
+    return parents, index, children
+
+
+@triton.jit
+def _link_kernel(coords, order, rank, parents, index, children, n, SIZE: tl.constexpr):
+    at = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
+    inside = at < n
+    row = tl.load(order + at, mask=inside, other=0)
+    parent = tl.load(rank + at, mask=inside, other=0)
+    first = inside & (parent != tl.load(rank + at - 1, mask=inside & (at > 0), other=-1))
+    here, there = coords + row * 4, parents + parent.to(tl.int64) * 4
+    tl.store(there, tl.load(here, mask=first), mask=first)
+    place = parent * 8
+    for axis in tl.static_range(3):
+        c = tl.load(here + axis + 1, mask=inside, other=0)
+        tl.store(there + axis + 1, c >> 1, mask=first)
+        place += (c & 1) << axis
+    tl.store(index + row, place, mask=inside)
+    tl.store(children + place, row.to(tl.int32), mask=inside)
+
+
 @triton.jit
 def _list_kernel(coords, children, listed, index, size, SIZE: tl.constexpr):
     at = tl.program_id(0) * SIZE + tl.arange(0, SIZE)

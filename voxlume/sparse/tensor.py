@@ -42,7 +42,7 @@ class CoordinateSet:
     """
 
     def __init__(self, coords: Tensor, batch_size: int, lineage: Lineage | None = None) -> None:
-        self.coords = coords
+        self.coords = coords.contiguous()
         self.batch_size = batch_size
         self.lineage = lineage
         self._memo: dict[str, object] = {}

@@ -9,7 +9,7 @@ neighbours are split into parts, each with an order of its own, and the parts' r
 # mypy: allow-untyped-defs
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -22,6 +22,11 @@ from voxlume.sparse.tensor import CoordinateSet, Lineage
 
 WINDOW = 1 << 17
 """Rows that are ordered by pattern together: what they gather shall fit the L2 cache."""
+CHILD_WINDOW = 1 << 16
+"""The same for parents whose children are computed, slot by slot."""
+HEAVY_FIRST = 4096
+"""Up to so many tiles, the heavy ones come first so that none of them is waited for at the end; of more,
+neighbours had better run together."""
 
 SIGNIFICANCE = (12, 15, 4, 16, 3, 10, 11, 23, 22, 7, 14, 20, 19, 6, 18, 9, 8, 2, 5, 1, 0, 25, 26, 21, 24, 17)
 """Neighbours from most to least significant in the order of patterns (the centre is always there).
@@ -44,7 +49,7 @@ class Tiling:
     offsets : int32 (parts * tiles, 27 / parts), which ones, ascending; the first ``count`` are meaningful.
     neighbors : int32 (parts * tiles, 27 / parts, size), the neighbours' rows in that order, -1 where
         absent; a tile without neighbours has one entry of -1.
-    order : int32 (parts * tiles,), the tiles in the order in which to compute them.
+    order : int32 (parts * tiles,), the tiles in the order in which to compute them, or None: as they are.
     slots : int32 (tiles,), for an output on the children of the input's voxels: the slot that all rows of
         a tile have; otherwise None.
     """
@@ -55,7 +60,7 @@ class Tiling:
     counts: Tensor
     offsets: Tensor
     neighbors: Tensor
-    order: Tensor
+    order: Tensor | None
     slots: Tensor | None = None
 
 
@@ -70,36 +75,35 @@ def tiling(coordinates: CoordinateSet, size: int, parts: int = 1) -> Tiling:
 
 def make_tiling(neighbors: Tensor, size: int, parts: int = 1, window: int = WINDOW) -> Tiling:
     """Neighbour map int32 (n, 27) -> :class:`Tiling`."""
-    n, device = len(neighbors), neighbors.device
+    n = len(neighbors)
     # 26 bits of pattern leave room for 32 windows in an int32, which sorts twice as fast as an int64.
     pattern = _patterns(neighbors, parts, max(window, triton.cdiv(n, 32)))
-    rows = torch.full((parts, triton.cdiv(n, size) * size), -1, dtype=torch.int32, device=device)
-    rows[:, :n] = torch.argsort(pattern, dim=1)
-    return _pack(neighbors, None, rows, size, parts)
+    return _pack(neighbors, torch.argsort(pattern, dim=1), None, None, size, parts)
 
 
 def make_child_tiling(
-    neighbors: Tensor, lineage: Lineage, size: int, parts: int = 1, window: int = WINDOW
+    neighbors: Tensor, lineage: Lineage, size: int, parts: int = 1, window: int = CHILD_WINDOW
 ) -> Tiling:
     """Tiles of children, each tile of one slot, whose neighbours are those of their parents.
 
     ``neighbors`` is the parents' map int32 (n_parents, 27).
     """
     n, device = len(lineage.index), neighbors.device
-    parent, slot = lineage.index >> 3, lineage.index & 7
-    pattern = _patterns(neighbors, parts, max(window, triton.cdiv(len(neighbors), 8)))
     # Three bits for the slot, three for the window: the least significant neighbour's bit has to go.
-    key = (slot << 28) | (pattern[:, parent] >> 1)
-    ordered, order = torch.sort(key, dim=1)
-    ends = torch.searchsorted(ordered[0] >> 28, torch.arange(8, device=device, dtype=torch.int32), right=True)
-    first = torch.nn.functional.pad(ends[:-1], (1, 0))
-    tile_ends = ((ends - first + size - 1) // size).cumsum(0)
-    shift = torch.nn.functional.pad(tile_ends[:-1], (1, 0)) * size - first
-    tiles = n // size + 8
-    rows = torch.full((parts, tiles * size), -1, dtype=torch.int32, device=device)
-    rows[:, torch.arange(n, device=device) + shift[(ordered[0] >> 28).long()]] = order.int()
-    slots = torch.searchsorted(tile_ends, torch.arange(tiles, device=device), right=True).clamp_(max=7)
-    return replace(_pack(neighbors, lineage.index, rows, size, parts), slots=slots.int())
+    pattern = _patterns(neighbors, parts, max(window, triton.cdiv(len(neighbors), 8)))
+    key = torch.empty((parts, n), dtype=torch.int32, device=device)
+    _child_key_kernel[(triton.cdiv(n, 1024), parts)](
+        pattern, lineage.index, key, n, len(neighbors), SIZE=1024
+    )
+    key, order = torch.sort(key, dim=1)
+    ends = torch.searchsorted(key[0], _last_keys(device), right=True)
+    return _pack(neighbors, order, lineage.index, ends, size, parts)
+
+
+@cache
+def _last_keys(device: torch.device) -> Tensor:
+    """The largest key that a child in slot 0, 1, .. 7 can have."""
+    return torch.tensor([(slot + 1 << 28) - 1 for slot in range(8)], dtype=torch.int32, device=device)
 
 
 def _patterns(neighbors: Tensor, parts: int, window: int) -> Tensor:
@@ -112,19 +116,28 @@ def _patterns(neighbors: Tensor, parts: int, window: int) -> Tensor:
     return pattern
 
 
-def _pack(neighbors: Tensor, index: Tensor | None, rows: Tensor, size: int, parts: int) -> Tiling:
-    device, each, tiles = neighbors.device, 27 // parts, rows.shape[1] // size
+def _pack(
+    neighbors: Tensor, sequence: Tensor, index: Tensor | None, ends: Tensor | None, size: int, parts: int
+) -> Tiling:
+    """Write out the tiles of the rows in ``sequence`` (parts, n).
+
+    For children, ``index`` is that of their lineage and ``ends`` (8,) tells where each slot's run of the
+    sequence ends.
+    """
+    device, each, n = neighbors.device, 27 // parts, sequence.shape[1]
+    tiles = triton.cdiv(n, size) if ends is None else n // size + 8
+    rows = torch.empty((parts, tiles * size), dtype=torch.int32, device=device)
     counts = torch.empty(parts * tiles, dtype=torch.int32, device=device)
     offsets = torch.empty((parts * tiles, each), dtype=torch.int32, device=device)
     packed = torch.empty((parts * tiles, each, size), dtype=torch.int32, device=device)
-    _pack_kernel[(tiles, parts)](neighbors, index, rows, counts, offsets, packed, EACH=each, SIZE=size)
-    # Where few tiles share the device, the heavy ones must not come last; where many do, neighbouring
-    # tiles had better run together.
-    if parts * tiles <= 4096:
-        order = torch.argsort(counts, descending=True, stable=True).to(torch.int32)
-    else:
-        order = torch.arange(parts * tiles, dtype=torch.int32, device=device)
-    return Tiling(size, parts, rows, counts, offsets, packed, order)
+    slots = None if ends is None else torch.empty(tiles, dtype=torch.int32, device=device)
+    _pack_kernel[(tiles, parts)](
+        neighbors, sequence, index, ends, rows, counts, offsets, packed, slots, n, EACH=each, SIZE=size
+    )
+    order = None
+    if parts * tiles <= HEAVY_FIRST:
+        order = torch.argsort(counts, descending=True).to(torch.int32)
+    return Tiling(size, parts, rows, counts, offsets, packed, order, slots)
 
 
 @cache
@@ -152,16 +165,54 @@ def _pattern_kernel(neighbors, bits, pattern, n, window, EACH: tl.constexpr, ROW
 
 
 @triton.jit
-def _pack_kernel(neighbors, index, rows, counts, offsets, packed, EACH: tl.constexpr, SIZE: tl.constexpr):
+def _child_key_kernel(pattern, index, key, n, parents, SIZE: tl.constexpr):
+    part = tl.program_id(1).to(tl.int64)
+    row = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
+    at = tl.load(index + row, mask=row < n, other=0)
+    of_parent = tl.load(pattern + part * parents + (at >> 3), mask=row < n, other=0)
+    tl.store(key + part * n + row, ((at & 7) << 28) | (of_parent >> 1), mask=row < n)
+
+
+@triton.jit
+def _pack_kernel(
+    neighbors,
+    sequence,
+    index,
+    ends,
+    rows,
+    counts,
+    offsets,
+    packed,
+    slots,
+    n,
+    EACH: tl.constexpr,
+    SIZE: tl.constexpr,
+):
     part = tl.program_id(1)
     tile = part.to(tl.int64) * tl.num_programs(0) + tl.program_id(0)
     m = tl.arange(0, SIZE)
     o = tl.arange(0, 32)
-    row = tl.load(rows + tile * SIZE + m).to(tl.int64)
-    inside = (row >= 0)[:, None] & (o < EACH)[None, :]
+    if ends is None:
+        at = tl.program_id(0) * SIZE + m
+        last = n
+    else:
+        # Every slot starts a new tile; find the tile's slot and where in the slot's run it lies.
+        s = tl.arange(0, 8)
+        end = tl.load(ends + s).to(tl.int32)
+        begin = tl.load(ends + s - 1, mask=s > 0, other=0).to(tl.int32)
+        tiles = (end - begin + SIZE - 1) // SIZE
+        before = tl.cumsum(tiles, axis=0) - tiles
+        slot = tl.sum((before + tiles <= tl.program_id(0)).to(tl.int32), axis=0)
+        tl.store(slots + tl.program_id(0), tl.minimum(slot, 7))
+        at = tl.sum(tl.where(s == slot, begin - before * SIZE, 0), axis=0) + tl.program_id(0) * SIZE + m
+        last = tl.sum(tl.where(s == slot, end, 0), axis=0)
+    row = tl.load(sequence + part.to(tl.int64) * n + at, mask=at < last, other=-1)
+    tl.store(rows + tile * SIZE + m, row.to(tl.int32))
+    source = row
     if index is not None:
-        row = (tl.load(index + row, mask=row >= 0, other=0) >> 3).to(tl.int64)
-    neighbor = tl.load(neighbors + row[:, None] * 27 + (part * EACH + o)[None, :], mask=inside, other=-1)
+        source = (tl.load(index + row, mask=row >= 0, other=0) >> 3).to(tl.int64)
+    inside = (row >= 0)[:, None] & (o < EACH)[None, :]
+    neighbor = tl.load(neighbors + source[:, None] * 27 + (part * EACH + o)[None, :], mask=inside, other=-1)
     present = tl.max((neighbor >= 0).to(tl.int32), axis=0)
     count = tl.sum(present, axis=0)
     position = tl.cumsum(present, axis=0) - present
