@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from voxlume.asset import DEFAULT_MATERIAL, Asset, Material, Mesh, Texture
 from voxlume.errors import AssetError
-from voxlume.render.normals import CreaseNormals, face_normals
+from voxlume.mesh.normals import CreaseNormals, face_normals
 from voxlume.render.raster import Fragments, rasterize
 from voxlume.texture import MaterialSampler, TexturePack, pack_textures
 
@@ -21,7 +21,7 @@ class ShadingArrays(NamedTuple):
     ----------
     face_normal : float32 (m, 3) unit normals, zero where a face has no area.
     vertex_normal : float32 (n, 3), zero where the file brings none.
-    same, start, corners, angle : see :class:`voxlume.render.normals.CreaseNormals`; empty where every
+    same, start, corners, angle : see :class:`voxlume.mesh.normals.CreaseNormals`; empty where every
         mesh brings normals.
     detail : int64 (materials, 2), normal and emissive texture in the scene's ``detail_pack``, -1 for none.
     normal_scale : float64 (materials,).
