@@ -208,7 +208,7 @@ def pool_structure(structure: Structure, resolution: int) -> Structure:
         )
     if factor == 1:
         return structure
-    return Structure(torch.unique(structure.coords // factor, dim=0), resolution)
+    return Structure(unique_cells(structure.coords // factor, resolution), resolution)
 
 
 # -- stage 3: shape --------------------------------------------------------------------------------
@@ -319,7 +319,14 @@ def cells_of(coords: Tensor, resolution: int, grid: int) -> Structure:
     """
     # floor((c + 0.5) / resolution * grid) in whole numbers: no rounding at any size.
     cells = ((2 * coords.long() + 1) * grid) // (2 * resolution)
-    return Structure(torch.unique(cells, dim=0).int().cpu(), grid)
+    return Structure(unique_cells(cells, grid).cpu(), grid)
+
+
+def unique_cells(cells: Tensor, resolution: int) -> Tensor:
+    """Cells (n, 3) of a grid once each and in lexicographic order, int32; on any device."""
+    keys = torch.unique(_keys(cells, resolution))
+    x, yz = keys // resolution**2, keys % resolution**2
+    return torch.stack([x, yz // resolution, yz % resolution], dim=1).int()
 
 
 # -- stage 4: material -----------------------------------------------------------------------------
@@ -391,7 +398,7 @@ def decode(
         if not len(coords):
             raise VoxlumeError("the decoded shape is empty: the decoder kept no voxel; try another --seed")
         grid = dual_grid_channels(decoded.output.features, config.vertex_margin)
-        order = torch.argsort(_keys(coords, shape.resolution * upsampling_factor(networks)))
+        order = torch.argsort(_keys(coords[:, 1:], shape.resolution * upsampling_factor(networks)))
         report(progress, 1, 2, "decoding")
         attributes = None
         if material is not None:
@@ -639,6 +646,6 @@ def _sparse(coords: Tensor, features: Tensor, device: torch.device) -> SparseTen
 
 
 def _keys(coords: Tensor, resolution: int) -> Tensor:
-    """Sort keys of (batch, x, y, z) rows of one sample."""
-    x, y, z = coords[:, 1:].long().unbind(1)
+    """One integer per cell (n, 3), ordered as the cells are."""
+    x, y, z = coords.long().unbind(1)
     return (x * resolution + y) * resolution + z
