@@ -162,7 +162,7 @@ class Asset:
         ------
         AssetError : there is no face.
         """
-        used = [m.vertices[np.unique(m.faces)] for m in self.meshes if len(m.faces)]
+        used = [_used_vertices(m) for m in self.meshes if len(m.faces)]
         if not used:
             raise AssetError(f"{self.name or 'asset'}: no geometry (no triangle) in the file")
         return np.stack([np.min([u.min(0) for u in used], 0), np.max([u.max(0) for u in used], 0)])
@@ -181,3 +181,9 @@ class Asset:
             raise AssetError(f"{self.name or 'asset'}: all vertices coincide, there is no surface to work on")
         x, y, z = (float(c) for c in center)
         return Placement(center=(x, y, z), scale=0.99999 / extent)
+
+
+def _used_vertices(mesh: Mesh) -> NDArray[np.float64]:
+    is_used = np.zeros(len(mesh.vertices), np.bool_)
+    is_used[mesh.faces] = True
+    return mesh.vertices[is_used]

@@ -43,9 +43,10 @@ class DeviceMaterials(NamedTuple):
 def to_device(sampler: MaterialSampler, device: str | torch.device) -> DeviceMaterials:
     """Move the look-up arrays to a device."""
     fields = {**sampler.pack._asdict(), **sampler.table._asdict(), **sampler.surface._asdict()}
-    # uint16 has no arithmetic in PyTorch; int32 holds the same values.
-    fields["mips"] = fields["mips"].astype(np.int32)
-    return DeviceMaterials(**{name: torch.as_tensor(fields[name], device=device) for name in fields})
+    # uint16 has no arithmetic in PyTorch; int32 holds the same values, widened where that is fast.
+    mips = torch.as_tensor(fields.pop("mips").view(np.int16), device=device).int() & 0xFFFF
+    tensors = {name: torch.as_tensor(array, device=device) for name, array in fields.items()}
+    return DeviceMaterials(mips=mips, **tensors)
 
 
 def _decode(x: Tensor) -> Tensor:

@@ -8,55 +8,60 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from voxlume.jit import kernel, parallel_kernel
+from voxlume.jit import inner_kernel, kernel, parallel_kernel
 
 
-def weld_by_position(vertices: NDArray[np.floating]) -> NDArray[np.int64]:
+@inner_kernel
+def _mix(h: np.uint64, value: np.uint64) -> np.uint64:
+    h = (h ^ value) * np.uint64(0x9E3779B97F4A7C15)
+    return h ^ (h >> np.uint64(29))
+
+
+@kernel
+def _hash_table(count: int) -> NDArray[np.int64]:
+    """An empty table for ``count`` entries, its length a power of two."""
+    slots = 16
+    while slots < 2 * count:
+        slots *= 2
+    return np.full(slots, -1, np.int64)
+
+
+@kernel
+def weld_by_position(vertices: NDArray[np.float64]) -> NDArray[np.int64]:
     """(n,) for each vertex the number of the first vertex at exactly the same place."""
-    n = len(vertices)
-    order = np.lexsort(np.ascontiguousarray(vertices.T))
-    ranked = vertices[order]
-    is_first = np.ones(n, np.bool_)
-    is_first[1:] = np.any(ranked[1:] != ranked[:-1], axis=1)
-    group = np.cumsum(is_first) - 1
-    # lexsort is stable, so the first of a group in sorted order is its smallest index.
-    out = np.empty(n, np.int64)
-    out[order] = order[np.flatnonzero(is_first)][group]
+    bits = (vertices + 0.0).view(np.uint64)  # + 0.0 makes -0 and 0 the same
+    table = _hash_table(len(vertices))
+    out = np.empty(len(vertices), np.int64)
+    for i in range(len(vertices)):
+        h = _mix(_mix(_mix(np.uint64(0), bits[i, 0]), bits[i, 1]), bits[i, 2])
+        slot = np.int64(h & np.uint64(len(table) - 1))
+        while True:
+            j = table[slot]
+            if j < 0:
+                table[slot] = j = i
+            if bits[i, 0] == bits[j, 0] and bits[i, 1] == bits[j, 1] and bits[i, 2] == bits[j, 2]:
+                out[i] = j
+                break
+            slot = (slot + 1) & (len(table) - 1)
     return out
 
 
 @kernel
-def _edges_by_lower_vertex(faces: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Every face edge listed at its smaller vertex: (row starts (n+1,), larger vertices)."""
-    start = np.zeros(n + 1, np.int64)
-    for f in range(len(faces)):
-        for e in range(3):
-            start[min(faces[f, e], faces[f, (e + 1) % 3]) + 1] += 1
-    for i in range(n):
-        start[i + 1] += start[i]
-    cursor = start[:-1].copy()
-    other = np.empty(start[n], np.int64)
+def _single_edges(faces: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Numbers ``low * n + high`` of the edges between two vertices that occur once, in no order."""
+    table = _hash_table(3 * len(faces))
+    repeated = np.zeros(len(table), np.bool_)
     for f in range(len(faces)):
         for e in range(3):
             a, b = faces[f, e], faces[f, (e + 1) % 3]
-            low, high = min(a, b), max(a, b)
-            other[cursor[low]] = high
-            cursor[low] += 1
-    return start, other
-
-
-@kernel
-def _single_edges(start: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
-    out = np.empty((len(other), 2), np.int64)
-    count = 0
-    for low in range(len(start) - 1):
-        row = np.sort(other[start[low] : start[low + 1]])
-        for i in range(len(row)):
-            alone = (i == 0 or row[i - 1] != row[i]) and (i + 1 == len(row) or row[i + 1] != row[i])
-            if alone and row[i] != low:
-                out[count, 0], out[count, 1] = low, row[i]
-                count += 1
-    return out[:count].copy()
+            edge = min(a, b) * n + max(a, b)
+            slot = np.int64(_mix(np.uint64(0), np.uint64(edge)) & np.uint64(len(table) - 1))
+            while table[slot] >= 0 and table[slot] != edge:
+                slot = (slot + 1) & (len(table) - 1)
+            # An edge from a vertex to itself bounds nothing.
+            repeated[slot] = table[slot] == edge or a == b
+            table[slot] = edge
+    return table[(table >= 0) & ~repeated]
 
 
 def boundary_edges(
@@ -70,9 +75,9 @@ def boundary_edges(
     """
     index = faces.astype(np.int64)
     if weld:
-        index = weld_by_position(vertices)[index]
-    start, other = _edges_by_lower_vertex(index, len(vertices))
-    return _single_edges(start, other)
+        index = weld_by_position(np.ascontiguousarray(vertices, np.float64))[index]
+    single = np.sort(_single_edges(index, len(vertices)))
+    return np.stack(np.divmod(single, max(len(vertices), 1)), 1)
 
 
 @parallel_kernel
