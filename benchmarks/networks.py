@@ -100,6 +100,7 @@ class Bench:
         self.scale, self.device = scale, device
         self.networks = Networks(scale.model, device, None, math.inf)
         self.rows: list[Row] = []
+        self._guided: dict[int, tuple[Tensor, Tensor, list[Tensor]]] = {}
         self.levels = shell_levels(scale.high, device)
         self.ceiling = matmul_ceiling(device)
         decoder = cast(DecoderConfig, self.networks.config(stages.SHAPE_DECODER))
@@ -129,13 +130,19 @@ class Bench:
         return fine
 
     def guided(self, resolution: int) -> tuple[SparseTensor, list[Tensor]]:
-        """A random latent on the shell, and the masks that lead a decoder to the shell's voxels."""
-        coords = self.cells(resolution).coords
-        decoder = cast(DecoderConfig, self.networks.config(stages.SHAPE_DECODER))
-        latent = SparseTensor.on(
-            CoordinateSet(coords, 1), torch.randn(len(coords), decoder.latent_channels, device=self.device)
-        )
-        return latent, subdivision_masks(latent, self.levels[resolution], self.steps)
+        """A random latent on the shell, and the masks that lead a decoder to the shell's voxels.
+
+        The latent's coordinate set is new each time: its neighbour maps are part of the decoder's work.
+        """
+        if resolution not in self._guided:
+            coords = self.cells(resolution).coords
+            decoder = cast(DecoderConfig, self.networks.config(stages.SHAPE_DECODER))
+            features = torch.randn(len(coords), decoder.latent_channels, device=self.device)
+            latent = SparseTensor.on(CoordinateSet(coords, 1), features)
+            masks = subdivision_masks(latent, self.levels[resolution], self.steps)
+            self._guided[resolution] = coords, features, masks
+        coords, features, masks = self._guided[resolution]
+        return SparseTensor.on(CoordinateSet(coords, 1), features), masks
 
     def condition_tokens(self, high: bool) -> int:
         config: Any = self.networks.config(stages.IMAGE_ENCODER)
@@ -176,20 +183,17 @@ class Bench:
 
     def autoencoders(self) -> None:
         for name, resolution in (("low", self.scale.low), ("high", self.scale.high)):
-            latent, masks = self.guided(resolution)
             for content, key in (("shape", stages.SHAPE_DECODER), ("material", stages.MATERIAL_DECODER)):
                 with self.networks.using(key) as (net,):
                     assert isinstance(net, ScVaeDecoder)
                     config = cast(DecoderConfig, self.networks.config(key))
                     operations = decoder_operations(config, self.levels[resolution], self.steps)
 
-                    def decode(net: ScVaeDecoder = net) -> object:
-                        # A new coordinate set each time: neighbour maps are part of the work.
-                        fresh = CoordinateSet(latent.coords, 1)  # noqa: B023  (called at once)
-                        return net(SparseTensor.on(fresh, latent.features), masks)  # noqa: B023
+                    def decode(net: ScVaeDecoder = net, resolution: int = resolution) -> object:
+                        return net(*self.guided(resolution))
 
                     self.time(f"{content} decode, {name}", decode, operations)
-                    self._peak(f"{content} decode, {name}", decode)
+                    self._peak(decode)
             with self.networks.using(stages.SHAPE_ENCODER) as (net,):
                 assert isinstance(net, ScVaeEncoder)
                 coords = self.levels[resolution].coords
@@ -201,7 +205,8 @@ class Bench:
                 self.time(f"shape encode, {name}", encode)
             self.networks.release()
 
-    def _peak(self, name: str, work: Callable[[], object]) -> None:
+    def _peak(self, work: Callable[[], object]) -> None:
+        """Add to the last row how much memory its work takes at most, its weights included."""
         if self.device.type != "cuda":
             return
         torch.cuda.reset_peak_memory_stats()
@@ -211,7 +216,8 @@ class Bench:
 
     def convolutions(self) -> None:
         dtype = torch.float16 if self.device.type == "cuda" else torch.float32
-        here, channels = self.levels[self.scale.high], 64
+        # Its own coordinate sets, so that their neighbour maps go with them.
+        here, channels = shell_levels(self.scale.high, self.device)[self.scale.high], 64
         while channels <= 1024 and len(here) > 64:
             x = SparseTensor.on(here, torch.randn(len(here), channels, device=self.device, dtype=dtype))
             weight = torch.randn(channels, 3, 3, 3, channels, device=self.device, dtype=dtype) * 0.01
@@ -326,7 +332,7 @@ def flow_operations(config: FlowTransformerConfig, n: int, m: int) -> float:
 
 def decoder_operations(config: DecoderConfig, fine: CoordinateSet, steps: int) -> float:
     """Multiply-adds times two of the convolutions and MLPs of a decode that ends at ``fine``."""
-    levels = [fine]
+    levels = [CoordinateSet(fine.coords, 1)]
     for _ in range(steps):
         levels.insert(0, parents_of(levels[0]).parents)
     pairs = [int((neighbor_map(level) >= 0).sum()) for level in levels]
