@@ -238,9 +238,11 @@ class Bench:
         start = time.perf_counter()
         parts = self._cascade(networks)
         total = 1e3 * (time.perf_counter() - start)
-        peak = torch.cuda.max_memory_allocated() / 1e9 if self.device.type == "cuda" else float("nan")
+        row: Row = {"ms": round(total, 1), "parts_ms": parts}
+        if self.device.type == "cuda":
+            row["peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
         networks.release()
-        return {"ms": round(total, 1), "peak_gb": round(peak, 2), "parts_ms": parts}
+        return row
 
     def _cascade(self, networks: Networks) -> dict[str, float]:
         parts: dict[str, float] = {}
