@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--resolution", type=int, default=512)
     parser.add_argument("--only", default="", help="part of the file name")
-    parser.add_argument("--no-weld", action="store_true")
+    parser.add_argument("--weld", action="store_true")
     parser.add_argument("--keep", help="name under which the result is kept")
     options = parser.parse_args()
     entries = json.loads((ASSETS_DIR / "MANIFEST.json").read_text())["assets"]
@@ -31,7 +31,7 @@ def main() -> None:
     print("file                                  mean a>b   b>a    p99 a>b   b>a   F@0.5   lost  smooth base")
     result: dict[str, Any] = {**environment(), "resolution": options.resolution, "assets": {}}
     for file in files:
-        result["assets"][file] = row = _round_trip(file, options.resolution, not options.no_weld)
+        result["assets"][file] = row = _round_trip(file, options.resolution, options.weld)
         a, b = row["a_to_b"], row["b_to_a"]
         smooth = "-" if row["base_color_smooth"] is None else f"{row['base_color_smooth']['mean']:.2f}"
         print(

@@ -25,8 +25,8 @@ class Encode:
     """Voxels along the longest side, 1 to 2048."""
     device: str = "cpu"
     """Where to compute: cpu, cuda, cuda:1, ..."""
-    weld: bool = True
-    """Take vertices at the same place for one when looking for open edges."""
+    weld: bool = False
+    """Take vertices at the same place for one when looking for open edges (default: as published)."""
     json: bool = False
     """Print the result as JSON."""
 

@@ -35,7 +35,7 @@ def voxelize_asset(
     resolution: int,
     *,
     weights: Weights = DEFAULT_WEIGHTS,
-    weld: bool = True,
+    weld: bool = False,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> OVoxel:
@@ -45,8 +45,11 @@ def voxelize_asset(
     ----------
     resolution : number of voxels along the cube's edge, 1 to 2048.
     weights : of the dual vertex's energy terms.
-    weld : treat vertices at the same place as one when looking for open edges, so that texture seams
-        are not taken for borders; the published converter does not (False).
+    weld : treat vertices at the same place as one when looking for open edges. By default, as in the
+        published converter, edges are compared by index: hard edges of faceted models then pull the
+        dual vertices onto themselves, which measured better on real assets (a fox: mean distance
+        0.0006 against 0.0009 voxel) at the price of texture seams on thin curved parts (a bicycle:
+        0.039 against 0.036).
     device : ``"cpu"`` (all cores) or a CUDA device.
 
     Returns
@@ -85,7 +88,7 @@ def voxelize_surface(
     sampler: MaterialSampler | None = None,
     footprint: float = 0.0,
     weights: Weights = DEFAULT_WEIGHTS,
-    weld: bool = True,
+    weld: bool = False,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32] | None]:
