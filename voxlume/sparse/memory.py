@@ -29,5 +29,5 @@ def rows_within_budget(bytes_per_row: int, device: torch.device) -> int:
     gigabytes = _budget.get()
     if gigabytes is None:
         # On a CPU small chunks stay in the cache; elsewhere large ones amortise the launches.
-        gigabytes = 0.03 if device.type == "cpu" else 1.0
+        gigabytes = 0.004 if device.type == "cpu" else 1.0
     return max(256, int(gigabytes * 1e9) // max(1, bytes_per_row))
