@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,17 +17,19 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.report import environment, keep
 from benchmarks.shell import shell_levels
 from benchmarks.timing import milliseconds
 from voxlume.sparse import (
     SparseTensor,
+    Subdivision,
     channel_to_space,
     conv_reference,
     kernels,
     space_to_channel,
     subdivide,
 )
-from voxlume.sparse.conv import submanifold_conv3d
+from voxlume.sparse.conv import submanifold_conv3d, submanifold_conv3d_to_children
 from voxlume.sparse.neighbors import derive_neighbors, find_neighbors, neighbor_map, voxel_keys
 from voxlume.sparse.selfcheck import kernels_are_right
 from voxlume.sparse.tensor import CoordinateSet
@@ -41,17 +43,9 @@ PUBLISHED = {
 }
 """Grid, channels in and out -> milliseconds of the published implementation on one H200."""
 
-RESAMPLING = [
-    (64, 1024, 4096),
-    (128, 512, 2048),
-    (256, 256, 1024),
-    (512, 128, 512),
-    (1024, 64, 16),
-    (512, 128, 32),
-    (256, 256, 64),
-    (128, 512, 128),
-]
-"""The first convolutions of the decoder's and the encoder's resampling blocks."""
+TO_CHILDREN = [(64, 1024, 512), (128, 512, 256), (256, 256, 128), (512, 128, 64)]
+TO_PARENTS = [(1024, 64, 16), (512, 128, 32), (256, 256, 64), (128, 512, 128)]
+"""Grid, channels in and out of the first convolutions of the resampling blocks, decoder and encoder."""
 
 Row = dict[str, object]
 
@@ -68,7 +62,7 @@ def convolution(here: CoordinateSet, shape: tuple[int, int, int], dtype: torch.d
     del expected
     ms = milliseconds(lambda: submanifold_conv3d(x, weight, bias), device)
     row: Row = {
-        "work": f"conv {ci} to {co} at {resolution}",
+        "work": f"conv {ci} to {co} at {resolution}, {str(dtype)[6:]}",
         "voxels": len(here),
         "dtype": str(dtype)[6:],
         "ms": ms,
@@ -76,6 +70,8 @@ def convolution(here: CoordinateSet, shape: tuple[int, int, int], dtype: torch.d
         "TFLOP/s": 2 * pairs * ci * co / ms / 1e9,
         "error": error,
     }
+    if shape in PUBLISHED:
+        row["sustained ms"] = milliseconds(lambda: submanifold_conv3d(x, weight, bias), device, seconds=1.0)
     if training:
         inputs = [x.features.requires_grad_(), weight.requires_grad_(), bias.requires_grad_()]
         out = submanifold_conv3d(x, weight, bias)
@@ -86,6 +82,30 @@ def convolution(here: CoordinateSet, shape: tuple[int, int, int], dtype: torch.d
             lambda: torch.autograd.grad(out, inputs, seed, retain_graph=True), device
         )
     return row
+
+
+def to_children(parents: CoordinateSet, children: CoordinateSet, ci: int, co: int, resolution: int) -> Row:
+    """The first convolution of a decoder's resampling block, tiles included: they are used once."""
+    device = parents.coords.device
+    x = SparseTensor.on(parents, torch.randn((len(parents), ci), device=device, dtype=torch.float16))
+    weight = torch.randn((8 * co, 3, 3, 3, ci), device=device, dtype=torch.float16) / (15 * ci) ** 0.5
+    bias = torch.randn(8 * co, device=device, dtype=torch.float16)
+    plan = Subdivision(children)
+    with torch.no_grad():
+        expected = channel_to_space(x.with_features(submanifold_conv3d(x, weight, bias)), plan).features
+        error = _error(submanifold_conv3d_to_children(x, weight, bias, plan).features, expected)
+        ms = milliseconds(lambda: submanifold_conv3d_to_children(x, weight, bias, plan), device)
+        whole = milliseconds(
+            lambda: channel_to_space(x.with_features(submanifold_conv3d(x, weight, bias)), plan), device
+        )
+    return {
+        "work": f"conv {ci} to the children's {co} at {resolution}",
+        "voxels": len(children),
+        "dtype": "float16",
+        "ms": ms,
+        "error": error,
+        "ms of all children, then selecting": whole,
+    }
 
 
 def preparation(here: CoordinateSet, resolution: int) -> list[Row]:
@@ -123,6 +143,22 @@ def preparation(here: CoordinateSet, resolution: int) -> list[Row]:
     ]
 
 
+def ceilings(device: torch.device) -> list[Row]:
+    """What the device reaches on a large matrix product and a large copy."""
+    rows: list[Row] = []
+    for dtype in (torch.float16, torch.bfloat16):
+        a, b = (torch.randn((8192, 8192), device=device, dtype=dtype) for _ in range(2))
+        ms = milliseconds(lambda a=a, b=b: a @ b, device)  # type: ignore[misc]
+        rows.append(
+            {"work": f"matrix product of 8192, {str(dtype)[6:]}", "ms": ms, "TFLOP/s": 2 * 8192**3 / ms / 1e9}
+        )
+    source = torch.randn(2**29, device=device)
+    target = torch.empty_like(source)
+    ms = milliseconds(lambda: target.copy_(source), device)
+    rows.append({"work": "copy of 2 GiB", "ms": ms, "TB/s": 2**32 / ms / 1e9})
+    return rows
+
+
 def first_call() -> None:
     """Run in a process of its own: the check of the kernels and a first convolution at each level."""
     start = time.perf_counter()
@@ -150,8 +186,6 @@ def first_calls() -> list[Row]:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in ("nothing cached", "kernels cached on disk"):
-            import os
-
             program = [sys.executable, "-m", "benchmarks.sparse_conv", "--first-call"]
             env = {**os.environ, "TRITON_CACHE_DIR": folder}
             out = subprocess.run(program, env=env, capture_output=True, text=True, check=True).stdout
@@ -162,12 +196,12 @@ def first_calls() -> list[Row]:
 
 def _error(got: torch.Tensor, expected: torch.Tensor) -> float:
     """Norm of the difference over norm of the expected."""
-    return float((got.float() - expected.float()).norm() / expected.float().norm())
+    return float((got.detach().float() - expected.detach().float()).norm() / expected.detach().float().norm())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "sparse_conv.json")
+    parser.add_argument("--out", type=Path, help="folder for the JSON (default: benchmarks/results)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--first-call", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -177,12 +211,14 @@ def main() -> None:
     device = torch.device(options.device)
     gpu = device.type == "cuda"
     rows: list[Row] = first_calls() if gpu else []
+    rows += ceilings(device) if gpu else []
     levels = shell_levels(1024 if gpu else 128, device)
-    shapes = [*PUBLISHED, *RESAMPLING] if gpu else [(128, 64, 64)]
+    shapes = [*PUBLISHED, *TO_PARENTS] if gpu else [(128, 64, 64)]
     half = torch.float16 if gpu else torch.float32
     for shape in shapes:
         rows.append(convolution(levels[shape[0]], shape, half, training=shape in PUBLISHED or not gpu))
     if gpu:
+        rows += [to_children(levels[r], levels[2 * r], ci, co, r) for r, ci, co in TO_CHILDREN]
         rows.append(convolution(levels[512], (512, 128, 128), torch.bfloat16, training=False))
         rows.append(convolution(levels[512], (512, 128, 128), torch.float32, training=True))
         with kernels("reference"):
@@ -197,10 +233,7 @@ def main() -> None:
     for row in rows:
         numbers = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if isinstance(v, float) and k != "ms")
         print(f"{row['work']:44s} {row['ms']:9.3f} ms  {numbers}")
-    machine = torch.cuda.get_device_name(device) if gpu else platform.processor() or platform.machine()
-    result = {"device": machine, "torch": torch.__version__, "rows": rows}
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(result, indent=1) + "\n")
+    keep({"environment": environment(options.device), "rows": rows}, "sparse_conv", options.out)
 
 
 if __name__ == "__main__":
