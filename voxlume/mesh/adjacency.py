@@ -1,0 +1,80 @@
+"""Which face lies across which edge."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+from numpy.typing import NDArray
+
+from voxlume.jit import inner_kernel, kernel, parallel_kernel
+
+_MOST_FACES = 16  # at one edge; where more meet, all of them end there
+
+
+def opposite_edges(faces: NDArray[np.int32], normals: NDArray[np.float64]) -> NDArray[np.int32]:
+    """For each directed edge ``3 f + k``, from corner k of face f to the next, the one that runs against it.
+
+    Where more than two faces meet they are paired by their normals (m, 3), the most alike first.
+
+    Returns
+    -------
+    int32 (3 m,), -1 where there is none: at a border, where two faces disagree about their winding, and
+    in faces that use a vertex twice.
+    """
+    starts, ends = faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1)
+    keys = _edge_keys(np.ascontiguousarray(starts), np.ascontiguousarray(ends))
+    return _pair(keys, np.argsort(keys, kind="stable"), starts, normals)
+
+
+@parallel_kernel
+def _edge_keys(starts: NDArray[np.int32], ends: NDArray[np.int32]) -> NDArray[np.int64]:
+    keys = np.empty(len(starts), np.int64)
+    for i in prange(len(starts)):
+        a, b = np.int64(starts[i]), np.int64(ends[i])
+        keys[i] = (min(a, b) << 32) | max(a, b)
+    return keys
+
+
+@kernel
+def _pair(
+    keys: NDArray[np.int64],
+    order: NDArray[np.int64],
+    starts: NDArray[np.int32],
+    normals: NDArray[np.float64],
+) -> NDArray[np.int32]:
+    opposite = np.full(len(keys), -1, np.int32)
+    first = 0
+    while first < len(keys):
+        last = first + 1
+        while last < len(keys) and keys[order[last]] == keys[order[first]]:
+            last += 1
+        if 2 <= last - first <= _MOST_FACES:
+            _pair_group(order[first:last], starts, normals, opposite)
+        first = last
+    return opposite
+
+
+@inner_kernel
+def _pair_group(
+    group: NDArray[np.int64],
+    starts: NDArray[np.int32],
+    normals: NDArray[np.float64],
+    opposite: NDArray[np.int32],
+) -> None:
+    """Pair the directed edges between the same two vertices."""
+    for _ in range(len(group) // 2):
+        best, a, b = -np.inf, -1, -1
+        for e in group:
+            for g in group:
+                f, h = e // 3, g // 3
+                if e >= g or f == h or opposite[e] >= 0 or opposite[g] >= 0 or starts[e] == starts[g]:
+                    continue
+                alike = 0.0
+                for c in range(3):
+                    alike += normals[f, c] * normals[h, c]
+                if alike > best:
+                    best, a, b = alike, e, g
+        if a < 0:
+            return
+        opposite[a] = b
+        opposite[b] = a

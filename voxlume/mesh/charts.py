@@ -1,0 +1,245 @@
+"""Cutting a surface into charts that a straight projection flattens with bounded stretch.
+
+Every face gets a bit mask of the fixed directions along which it may be projected; the directions of a
+group of faces are the AND of their masks, so the bound on stretch holds for every single face whatever
+the order in which groups merge. Groups merge where this adds the least to the variance of their normals
+(the L2,1 energy of Cohen-Steiner, Alliez and Desbrun, "Variational shape approximation", 2004) per length
+of the seam that disappears. Merging goes in rounds under a rising bound on that cost, each round a sort
+and a pass, so the time is that of sorting whatever the mesh looks like.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import prange
+from numpy.typing import NDArray
+
+from voxlume.jit import inner_kernel, kernel, parallel_kernel
+
+NUM_DIRECTIONS = 128
+MAX_TILT = math.radians(62)
+"""Largest angle between a face's normal and its chart's direction: lengths shrink to 0.47 at worst."""
+
+_ROUNDS = 36
+_FIRST_BOUND = 2.0**-24  # of the cost, relative to the square root of the surface's area; doubles per round
+
+
+def directions() -> NDArray[np.float64]:
+    """(128, 3) unit vectors spread evenly over the sphere (a Fibonacci lattice)."""
+    i = np.arange(NUM_DIRECTIONS) + 0.5
+    z = 1 - 2 * i / NUM_DIRECTIONS
+    turn = i * math.pi * (3 - math.sqrt(5))
+    r = np.sqrt(1 - z * z)
+    return np.stack([r * np.cos(turn), r * np.sin(turn), z], axis=1)
+
+
+def cluster_faces(
+    area_vectors: NDArray[np.float64], opposite: NDArray[np.int32], edge_lengths: NDArray[np.float64]
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Group faces into charts.
+
+    Parameters
+    ----------
+    area_vectors : float64 (m, 3), each face's normal times its area; zero for faces without area.
+    opposite : int32 (3 m,), :func:`voxlume.mesh.adjacency.opposite_edges`.
+    edge_lengths : float64 (3 m,).
+
+    Returns
+    -------
+    charts : int32 (m,), the chart of each face, numbered from 0 by their first faces; connected.
+    axes : float64 (c, 3), unit; within :data:`MAX_TILT` of the normals of all the chart's faces.
+    """
+    m = len(area_vectors)
+    area = np.linalg.norm(area_vectors, axis=1)
+    fixed = directions()
+    masks = _allowed_directions(area_vectors, area, fixed, math.cos(MAX_TILT))
+    edges = np.flatnonzero(opposite > np.arange(len(opposite)))
+    a, b = (edges // 3).astype(np.int32), (opposite[edges] // 3).astype(np.int32)
+    scale = math.sqrt(float(area.sum()))
+    length = np.maximum(edge_lengths[edges], 1e-9 * scale)
+    parent = np.arange(m, dtype=np.int32)
+    vector, area, bound = area_vectors.copy(), area.copy(), _FIRST_BOUND * scale
+    for _ in range(_ROUNDS):
+        cost = _merge_costs(a, b, length, vector, area, masks)
+        chosen = np.flatnonzero(cost <= bound)
+        if len(chosen):
+            chosen = chosen[np.argsort(cost[chosen], kind="stable")]
+            _merge(chosen, a, b, length, bound, parent, vector, area, masks)
+            a, b, length = _joined_edges(a, b, length, parent, m)
+        if not len(a):
+            break
+        bound *= 2
+    roots, inverse = np.unique(_roots(parent), return_inverse=True)
+    charts = np.asarray(inverse, np.int32)
+    axes = _chart_axes(charts, area_vectors, vector[roots], masks[roots], fixed, math.cos(MAX_TILT))
+    return charts, axes
+
+
+@parallel_kernel
+def _allowed_directions(
+    vectors: NDArray[np.float64], area: NDArray[np.float64], axes: NDArray[np.float64], least: float
+) -> NDArray[np.uint64]:
+    """Bit masks uint64 (m, 2): along which directions each face may be projected."""
+    masks = np.empty((len(vectors), 2), np.uint64)
+    for f in prange(len(vectors)):
+        for word in range(2):
+            bits = np.uint64(0)
+            for i in range(64):
+                d = axes[64 * word + i]
+                along = vectors[f, 0] * d[0] + vectors[f, 1] * d[1] + vectors[f, 2] * d[2]
+                if along >= least * area[f]:
+                    bits |= np.uint64(1) << np.uint64(i)
+            masks[f, word] = bits
+    return masks
+
+
+@inner_kernel
+def _cost(
+    a: int,
+    b: int,
+    length: float,
+    vector: NDArray[np.float64],
+    area: NDArray[np.float64],
+    masks: NDArray[np.uint64],
+) -> float:
+    """Variance of normals added per length of seam removed; infinite where no direction is left."""
+    if (masks[a, 0] & masks[b, 0]) == 0 and (masks[a, 1] & masks[b, 1]) == 0:
+        return np.inf
+    if area[a] <= 0 or area[b] <= 0:
+        return 0.0
+    total = 0.0
+    for c in range(3):
+        total += (vector[a, c] / area[a] - vector[b, c] / area[b]) ** 2
+    return total * area[a] * area[b] / (area[a] + area[b]) / length
+
+
+@parallel_kernel
+def _merge_costs(
+    a: NDArray[np.int32],
+    b: NDArray[np.int32],
+    length: NDArray[np.float64],
+    vector: NDArray[np.float64],
+    area: NDArray[np.float64],
+    masks: NDArray[np.uint64],
+) -> NDArray[np.float64]:
+    cost = np.empty(len(a))
+    for e in prange(len(a)):
+        cost[e] = _cost(a[e], b[e], length[e], vector, area, masks)
+    return cost
+
+
+@inner_kernel
+def _find(parent: NDArray[np.int32], i: int) -> int:
+    while parent[i] != i:
+        parent[i] = parent[parent[i]]
+        i = parent[i]
+    return i
+
+
+@kernel
+def _merge(
+    chosen: NDArray[np.int64],
+    a: NDArray[np.int32],
+    b: NDArray[np.int32],
+    length: NDArray[np.float64],
+    bound: float,
+    parent: NDArray[np.int32],
+    vector: NDArray[np.float64],
+    area: NDArray[np.float64],
+    masks: NDArray[np.uint64],
+) -> None:
+    """Merge along the chosen edges, cheapest first, what is still within the bound."""
+    for e in chosen:
+        i, j = _find(parent, a[e]), _find(parent, b[e])
+        if i == j or not _cost(i, j, length[e], vector, area, masks) <= bound:
+            continue
+        if j < i:
+            i, j = j, i
+        parent[j] = i
+        area[i] += area[j]
+        for c in range(3):
+            vector[i, c] += vector[j, c]
+        for word in range(2):
+            masks[i, word] &= masks[j, word]
+
+
+def _joined_edges(
+    a: NDArray[np.int32],
+    b: NDArray[np.int32],
+    length: NDArray[np.float64],
+    parent: NDArray[np.int32],
+    num_faces: int,
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
+    """The edges between groups, one for each pair with the length of their whole common border."""
+    keys = _pair_keys(a, b, parent, num_faces)
+    order = np.argsort(keys, kind="stable")
+    order = order[np.searchsorted(keys[order], 0) :]
+    if not len(order):
+        return a[:0], b[:0], length[:0]
+    keys = keys[order]
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    sums = np.add.reduceat(length[order], starts)
+    first = keys[starts]
+    return (first // num_faces).astype(np.int32), (first % num_faces).astype(np.int32), sums
+
+
+@kernel
+def _pair_keys(
+    a: NDArray[np.int32], b: NDArray[np.int32], parent: NDArray[np.int32], num_faces: int
+) -> NDArray[np.int64]:
+    """The pair of groups beside each edge as one number, -1 within a group."""
+    keys = np.empty(len(a), np.int64)
+    for e in range(len(a)):
+        i, j = _find(parent, a[e]), _find(parent, b[e])
+        keys[e] = -1 if i == j else np.int64(min(i, j)) * num_faces + max(i, j)
+    return keys
+
+
+@kernel
+def _roots(parent: NDArray[np.int32]) -> NDArray[np.int32]:
+    roots = np.empty_like(parent)
+    for i in range(len(parent)):
+        roots[i] = _find(parent, i)
+    return roots
+
+
+@kernel
+def _chart_axes(
+    charts: NDArray[np.int32],
+    area_vectors: NDArray[np.float64],
+    sums: NDArray[np.float64],
+    masks: NDArray[np.uint64],
+    fixed: NDArray[np.float64],
+    least: float,
+) -> NDArray[np.float64]:
+    """The mean normal where all faces allow it, else the allowed fixed direction that is nearest to it."""
+    axes = np.zeros((len(sums), 3))
+    allowed = np.ones(len(sums), np.bool_)
+    for i in range(len(sums)):
+        length = math.sqrt(sums[i, 0] ** 2 + sums[i, 1] ** 2 + sums[i, 2] ** 2)
+        if length > 0:
+            for c in range(3):
+                axes[i, c] = sums[i, c] / length
+        else:
+            axes[i, 2] = 1.0
+    for f in range(len(charts)):
+        i, along, squared = charts[f], 0.0, 0.0
+        for c in range(3):
+            along += area_vectors[f, c] * axes[i, c]
+            squared += area_vectors[f, c] ** 2
+        if along < least * math.sqrt(squared):
+            allowed[i] = False
+    for i in range(len(sums)):
+        if allowed[i]:
+            continue
+        best, chosen = -np.inf, 0
+        for k in range(NUM_DIRECTIONS):
+            if masks[i, k // 64] >> np.uint64(k % 64) & np.uint64(1):
+                along = axes[i, 0] * fixed[k, 0] + axes[i, 1] * fixed[k, 1] + axes[i, 2] * fixed[k, 2]
+                if along > best:
+                    best, chosen = along, k
+        for c in range(3):
+            axes[i, c] = fixed[chosen, c]
+    return axes

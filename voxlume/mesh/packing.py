@@ -1,0 +1,282 @@
+"""Placing charts in a square without overlap, by their shapes.
+
+Charts become runs of cells in the rows of a grid, holes and bays left open. The highest go first; each takes
+the first place, from the top and from the left, where its runs meet only free cells. Two tables, the next
+taken and the next free cell of every cell, answer whether a run fits in one step and how far to move on if
+it does not, so small charts find the holes of big ones without trying every cell. The common scale is
+searched by packing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import prange
+from numpy.typing import NDArray
+
+from voxlume.errors import AssetError
+from voxlume.jit import inner_kernel, kernel, parallel_kernel
+
+_REFINEMENTS = 5  # packings after the first that fits
+_CLASSES = 12  # per side, of chart sizes by powers of two
+
+
+def pack(
+    flat: NDArray[np.float64],
+    charts: NDArray[np.int32],
+    order: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    cells: int,
+    gap: int,
+) -> NDArray[np.float64]:
+    """Scale all charts alike and move them into a square grid.
+
+    Parameters
+    ----------
+    flat : float64 (m, 3, 2), :func:`voxlume.mesh.flatten.flatten`.
+    order, starts : :func:`voxlume.mesh.flatten.group` of ``charts``.
+    cells : of the grid along a side.
+    gap : cells that stay free between any two charts and half of them along the square's border, at least.
+
+    Returns
+    -------
+    float64 (m, 3, 2), corners in cells, within [0, cells].
+
+    Raises
+    ------
+    AssetError : there are more charts than fit, however small.
+    """
+    extent = _extents(flat, order, starts)
+    rank = np.lexsort((-extent[:, 0], -extent[:, 1]))
+    area = _area(flat)
+    longest = max(float(extent.max()), 1e-300)
+    # Leaves room for the gap; a chart can be no longer than the square.
+    largest = (cells - gap - 2) / longest
+    scale = min(math.sqrt(0.7 * cells * cells / area) if area > 0 else largest, largest)
+    fits, fails = 0.0, math.inf
+    best: NDArray[np.int32] | None = None
+    refinements = 0
+    while True:
+        place = _place_charts(flat, order, starts, rank, extent, scale, cells, gap)
+        if len(place):
+            fits, best = scale, place
+        else:
+            fails = scale
+        refinements += best is not None
+        if best is not None and (refinements > _REFINEMENTS or fits >= largest or fails < 1.005 * fits):
+            return _placed(flat, charts, fits, best)
+        if best is None:
+            scale *= 0.85
+            if scale * longest < 1e-3:
+                raise AssetError(
+                    f"{len(starts) - 1} separate charts do not fit in the texture; take a larger texture, "
+                    "or clean the mesh of loose triangles first"
+                )
+        else:
+            scale = math.sqrt(fits * fails) if fails < math.inf else min(scale * 1.1, largest)
+
+
+def _area(flat: NDArray[np.float64]) -> float:
+    a, b = flat[:, 1] - flat[:, 0], flat[:, 2] - flat[:, 0]
+    return float(np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / 2
+
+
+@parallel_kernel
+def _extents(
+    flat: NDArray[np.float64], order: NDArray[np.int64], starts: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Width and height (c, 2) of every chart."""
+    extent = np.zeros((len(starts) - 1, 2))
+    for chart in prange(len(extent)):
+        for f in order[starts[chart] : starts[chart + 1]]:
+            for k in range(3):
+                for c in range(2):
+                    extent[chart, c] = max(extent[chart, c], flat[f, k, c])
+    return extent
+
+
+@inner_kernel
+def _span(p: NDArray[np.float64], scale: float, row: int) -> tuple[int, int]:
+    """First and last column that a triangle (3, 2) touches between ``row`` and ``row + 1``."""
+    low, high = np.inf, -np.inf
+    for k in range(3):
+        m = k + 1 if k < 2 else 0
+        ax, ay, bx, by = p[k, 0] * scale, p[k, 1] * scale, p[m, 0] * scale, p[m, 1] * scale
+        if ay > by:
+            ax, ay, bx, by = bx, by, ax, ay
+        if by < row or ay > row + 1:
+            continue
+        x0 = ax if ay >= row else ax + (bx - ax) * (row - ay) / (by - ay)
+        x1 = bx if by <= row + 1 else ax + (bx - ax) * (row + 1 - ay) / (by - ay)
+        low, high = min(low, x0, x1), max(high, x0, x1)
+    return math.floor(low), math.floor(high)
+
+
+@kernel
+def _runs(
+    flat: NDArray[np.float64],
+    members: NDArray[np.int64],
+    width: int,
+    height: int,
+    scale: float,
+    half: int,
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """A chart with a border of ``half`` cells around it as runs: int32 (rows + 1,) starts, (r, 2) columns."""
+    mask = np.zeros((height, width), np.bool_)
+    for f in members:
+        p = flat[f]
+        y0, y1 = min(p[0, 1], p[1, 1], p[2, 1]) * scale, max(p[0, 1], p[1, 1], p[2, 1]) * scale
+        for row in range(int(y0), int(y1) + 1):
+            first, last = _span(p, scale, row)
+            for column in range(max(first, 0), last + 1):
+                mask[row + half, column + half] = True
+    mask = _widened(mask, half)
+    starts = np.zeros(height + 1, np.int32)
+    runs = np.empty((mask.size // 2 + height, 2), np.int32)
+    count = 0
+    for row in range(height):
+        column = 0
+        while column < width:
+            if mask[row, column]:
+                runs[count, 0] = column
+                while column < width and mask[row, column]:
+                    column += 1
+                runs[count, 1] = column - 1
+                count += 1
+            column += 1
+        starts[row + 1] = count
+    return starts, runs[:count].copy()
+
+
+@kernel
+def _widened(mask: NDArray[np.bool_], half: int) -> NDArray[np.bool_]:
+    """The cells within ``half`` rows and columns of a set one."""
+    height, width = mask.shape
+    wide = np.zeros_like(mask)
+    for row in range(height):
+        filled = 0
+        for column in range(width):
+            if mask[row, column]:
+                for i in range(max(filled, column - half), min(column + half + 1, width)):
+                    wide[row, i] = True
+                filled = min(column + half + 1, width)
+    result = np.zeros_like(mask)
+    for row in range(height):
+        for i in range(max(row - half, 0), min(row + half + 1, height)):
+            for column in range(width):
+                result[i, column] |= wide[row, column]
+    return result
+
+
+@inner_kernel
+def _collision(
+    starts: NDArray[np.int32],
+    runs: NDArray[np.int32],
+    next_taken: NDArray[np.int32],
+    next_free: NDArray[np.int32],
+    top: int,
+    left: int,
+) -> int:
+    """0 if the chart fits there, else how many columns to move on before it can."""
+    step = 0
+    for row in range(len(starts) - 1):
+        for r in range(starts[row], starts[row + 1]):
+            taken = next_taken[top + row, left + runs[r, 0]]
+            if taken <= left + runs[r, 1]:
+                # Every place up to there has this run on the same stretch of taken cells.
+                step = max(step, next_free[top + row, taken] - runs[r, 0] - left)
+        if step > 0:
+            return step
+    return 0
+
+
+@kernel
+def _take(
+    starts: NDArray[np.int32],
+    runs: NDArray[np.int32],
+    next_taken: NDArray[np.int32],
+    next_free: NDArray[np.int32],
+    top: int,
+    left: int,
+) -> None:
+    """Mark a chart's cells as taken."""
+    for row in range(len(starts) - 1):
+        taken, free = next_taken[top + row], next_free[top + row]
+        for r in range(starts[row], starts[row + 1]):
+            first, last = left + runs[r, 0], left + runs[r, 1]
+            before = taken[first]
+            after = free[last + 1] if taken[last + 1] == last + 1 else last + 1
+            for column in range(first, last + 1):
+                taken[column] = column
+                free[column] = after
+            column = first - 1
+            while column >= 0 and taken[column] == before:
+                taken[column] = first
+                column -= 1
+            while column >= 0 and free[column] == first and taken[column] == column:
+                free[column] = after
+                column -= 1
+
+
+@kernel
+def _place_charts(
+    flat: NDArray[np.float64],
+    order: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    rank: NDArray[np.int64],
+    extent: NDArray[np.float64],
+    scale: float,
+    cells: int,
+    gap: int,
+) -> NDArray[np.int32]:
+    """Column and row of every chart's box, int32 (c, 2); empty if the grid is too small."""
+    half = (gap + 1) // 2
+    # One more column than there are, taken and never free, ends every run.
+    next_taken = np.full((cells, cells + 1), cells, np.int32)
+    next_free = np.empty((cells, cells + 1), np.int32)
+    for row in range(cells):
+        for column in range(cells):
+            next_free[row, column] = column
+        next_free[row, cells] = 2**30
+    hint = np.zeros((_CLASSES, _CLASSES), np.int32)
+    place = np.empty((len(rank), 2), np.int32)
+    for chart in rank:
+        width = int(extent[chart, 0] * scale) + 1 + 2 * half
+        height = int(extent[chart, 1] * scale) + 1 + 2 * half
+        if max(width, height) > cells:
+            return np.empty((0, 2), np.int32)
+        members = order[starts[chart] : starts[chart + 1]]
+        run_starts, runs = _runs(flat, members, width, height, scale, half)
+        wide, high = int(math.log2(width)), int(math.log2(height))
+        top, found = hint[wide, high], -1
+        while found < 0 and top + height <= cells:
+            left = 0
+            while left + width <= cells:
+                step = _collision(run_starts, runs, next_taken, next_free, top, left)
+                if step == 0:
+                    found = left
+                    break
+                left += step
+            top += 1
+        if found < 0:
+            return np.empty((0, 2), np.int32)
+        top -= 1
+        # Others of about this size found no place above; they will hardly find one later.
+        hint[wide, high] = top
+        _take(run_starts, runs, next_taken, next_free, top, found)
+        place[chart, 0] = found + half
+        place[chart, 1] = top + half
+    return place
+
+
+@parallel_kernel
+def _placed(
+    flat: NDArray[np.float64], charts: NDArray[np.int32], scale: float, place: NDArray[np.int32]
+) -> NDArray[np.float64]:
+    result = np.empty_like(flat)
+    for f in prange(len(flat)):
+        for k in range(3):
+            for c in range(2):
+                result[f, k, c] = flat[f, k, c] * scale + place[charts[f], c]
+    return result

@@ -1,0 +1,153 @@
+"""UV coordinates for any mesh: charts, flattened, packed into one square."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import prange
+from numpy.typing import NDArray
+
+from voxlume.errors import AssetError
+from voxlume.jit import parallel_kernel
+from voxlume.mesh.adjacency import opposite_edges
+from voxlume.mesh.charts import cluster_faces
+from voxlume.mesh.flatten import flatten, group
+from voxlume.mesh.packing import pack
+from voxlume.mesh.weld import weld_by_position
+from voxlume.progress import Progress, report
+
+TEXTURE_SIZES = (64, 8192)
+"""Smallest and largest side of a square texture."""
+
+_CELLS = 1024  # the packing's own grid is not finer than this
+
+
+@dataclass(frozen=True, eq=False)
+class Unwrapped:
+    """A mesh cut along the seams of its charts.
+
+    Attributes
+    ----------
+    vertex : int32 (k,), the vertex of the given mesh that each new vertex is a copy of.
+    faces : int32 (m, 3) over the new vertices, in the given order.
+    uvs : float32 (k, 2) in [0, 1], v downwards; charts are not mirrored and do not overlap.
+    chart : int32 (m,), the chart of each face.
+    gap : texels between charts, at least.
+    """
+
+    vertex: NDArray[np.int32]
+    faces: NDArray[np.int32]
+    uvs: NDArray[np.float32]
+    chart: NDArray[np.int32]
+    gap: int
+
+    @property
+    def num_charts(self) -> int:
+        return int(self.chart.max(initial=-1)) + 1
+
+
+def default_gap(texture_size: int) -> int:
+    """Texels between charts that keep two mip levels clean at 2048."""
+    return max(2, texture_size // 512)
+
+
+def unwrap(
+    vertices: NDArray[np.floating],
+    faces: NDArray[np.integer],
+    *,
+    texture_size: int = 2048,
+    gap: int | None = None,
+    progress: Progress | None = None,
+) -> Unwrapped:
+    """Unwrap a mesh of any kind: open, non-manifold, with degenerate faces, in any number of parts.
+
+    Charts are cut where normals turn (see :mod:`voxlume.mesh.charts`): a face's lengths shrink to 0.47
+    of the chart's scale at worst, and every chart has the texels that its area in space deserves. The
+    result depends on nothing but the input.
+
+    Parameters
+    ----------
+    vertices : (n, 3), any frame. Vertices at exactly the same place count as one.
+    faces : (m, 3).
+    texture_size : side of the square texture in texels, for the width of the gaps.
+    gap : texels to keep free between charts; :func:`default_gap` if not given.
+
+    Raises
+    ------
+    AssetError : no face, a vertex that is not finite, a texture size outside :data:`TEXTURE_SIZES`, or so
+        many separate pieces that the texture has no room for them.
+    """
+    check_texture_size(texture_size)
+    gap = default_gap(texture_size) if gap is None else gap
+    points, tris = np.ascontiguousarray(vertices, np.float64), np.ascontiguousarray(faces, np.int32)
+    if not len(tris):
+        raise AssetError("there is no triangle to unwrap")
+    if tris.min() < 0 or tris.max() >= len(points):
+        raise AssetError("a face names a vertex that does not exist")
+    low, high = points[tris.reshape(-1)].min(0), points[tris.reshape(-1)].max(0)
+    extent = float((high / 2 - low / 2).max()) * 2
+    if not (np.isfinite(low).all() and np.isfinite(high).all() and np.isfinite(extent)):
+        raise AssetError("a vertex coordinate is not a finite number")
+    report(progress, 0, 3, "unwrapping")
+    unit = (points - low) / (extent or 1.0)
+    welded = weld_by_position(unit)[tris]
+    corners = unit[tris]
+    area_vectors, lengths = _measure(corners)
+    opposite = opposite_edges(welded, _unit(area_vectors))
+    charts, axes = cluster_faces(area_vectors, opposite, lengths)
+    report(progress, 1, 3, "unwrapping")
+    flat, charts = flatten(corners, area_vectors, opposite, welded, charts, axes)
+    report(progress, 2, 3, "unwrapping")
+    order, starts = group(charts, int(charts.max()) + 1)
+    cells = min(texture_size, _CELLS)
+    per_cell = texture_size / cells
+    placed = pack(flat, charts, order, starts, cells, int(np.ceil(gap / per_cell)))
+    vertex, new_faces, first = _cut(tris, charts)
+    uvs = (placed.reshape(-1, 2)[first] / cells).astype(np.float32)
+    report(progress, 3, 3, "unwrapping")
+    return Unwrapped(vertex, new_faces, uvs, charts, gap)
+
+
+def check_texture_size(size: int) -> None:
+    """Refuse what no texture can be.
+
+    Raises
+    ------
+    AssetError : the side is outside :data:`TEXTURE_SIZES`.
+    """
+    low, high = TEXTURE_SIZES
+    if not low <= size <= high:
+        raise AssetError(f"a texture of {size} x {size} is not possible; choose a size from {low} to {high}")
+
+
+def _cut(
+    faces: NDArray[np.int32], charts: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+    """Vertices (k,), faces (m, 3) over them, and for each new vertex one corner 3 f + k that uses it."""
+    keys = (faces.astype(np.int64) * (int(charts.max()) + 1) + charts[:, None]).reshape(-1)
+    _, first, new = np.unique(keys, return_index=True, return_inverse=True)
+    return faces.reshape(-1)[first], new.astype(np.int32).reshape(-1, 3), first
+
+
+def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+
+
+@parallel_kernel
+def _measure(corners: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Area vectors (m, 3) and edge lengths (3 m,)."""
+    area_vectors, lengths = np.empty((len(corners), 3)), np.empty(3 * len(corners))
+    for f in prange(len(corners)):
+        p = corners[f]
+        ux, uy, uz = p[1, 0] - p[0, 0], p[1, 1] - p[0, 1], p[1, 2] - p[0, 2]
+        vx, vy, vz = p[2, 0] - p[0, 0], p[2, 1] - p[0, 1], p[2, 2] - p[0, 2]
+        wx, wy, wz = vx - ux, vy - uy, vz - uz
+        area_vectors[f, 0] = (uy * vz - uz * vy) / 2
+        area_vectors[f, 1] = (uz * vx - ux * vz) / 2
+        area_vectors[f, 2] = (ux * vy - uy * vx) / 2
+        lengths[3 * f] = np.sqrt(ux * ux + uy * uy + uz * uz)
+        lengths[3 * f + 1] = np.sqrt(wx * wx + wy * wy + wz * wz)
+        lengths[3 * f + 2] = np.sqrt(vx * vx + vy * vy + vz * vz)
+    return area_vectors, lengths
