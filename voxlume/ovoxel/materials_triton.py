@@ -126,9 +126,20 @@ def _sample_kernel(
     # Columns: three textures, tinted, alpha mode, see-through, seven factors, cut-off.
     row = of_material + tl.load(material + face).to(tl.int64) * 14
 
-    red, green, blue, alpha = _slot(
-        uv, of_texture, base, mips, row, i, j, k, w0, w1, w2, lod + face, here, LEVELS
-    )
+    one = tl.full((PAIRS,), 1.0, tl.float64)
+    red, green, blue, alpha, rough, metal, through = one, one, one, one, one, one, one
+    # Loops that stay loops, here and over the levels: six copies of the look-up take long to compile.
+    for s in range(3):
+        t = tl.load(row + s).to(tl.int64)
+        textured = here & (t >= 0)
+        u = _corner_mean(uv + s * num_uv * 2, i, j, k, w0, w1, w2, textured, 0, 2)
+        v = _corner_mean(uv + s * num_uv * 2, i, j, k, w0, w1, w2, textured, 1, 2)
+        level = tl.load(lod + s * num_faces + face)
+        r, g, b, a = _texture(of_texture, base, mips, t, u, v, level, textured, LEVELS)
+        red, green = tl.where(s == 0, r, red), tl.where(s == 0, g, green)
+        blue, alpha = tl.where(s == 0, b, blue), tl.where(s == 0, a, alpha)
+        rough, metal = tl.where(s == 1, g, rough), tl.where(s == 1, b, metal)
+        through = tl.where(s == 2, r, through)
     tint_r, tint_g, tint_b = tl.load(row + 6), tl.load(row + 7), tl.load(row + 8)
     alpha *= tl.load(row + 9)
     tinted = tl.load(row + 3) != 0
@@ -142,21 +153,11 @@ def _sample_kernel(
     green = tl.where(tinted, _encode(_decode(green) * tint_g), green)
     blue = tl.where(tinted, _encode(_decode(blue) * tint_b), blue)
 
-    uv += num_uv * 2
-    lod += num_faces
-    _, rough, metal, _ = _slot(
-        uv, of_texture, base, mips, row + 1, i, j, k, w0, w1, w2, lod + face, here, LEVELS
-    )
     metallic, roughness = tl.load(row + 10) * metal, tl.load(row + 11) * rough
     if PAINTED:
         metallic *= _corner_mean(metal_rough, i, j, k, w0, w1, w2, here, 0, 2)
         roughness *= _corner_mean(metal_rough, i, j, k, w0, w1, w2, here, 1, 2)
 
-    uv += num_uv * 2
-    lod += num_faces
-    through, _, _, _ = _slot(
-        uv, of_texture, base, mips, row + 2, i, j, k, w0, w1, w2, lod + face, here, LEVELS
-    )
     mode = tl.load(row + 4)
     masked = tl.where(alpha >= tl.load(row + 13), 1.0, 0.0)
     alpha = tl.where(mode == 0, 1.0, tl.where(mode == 1, masked, alpha))
@@ -182,16 +183,6 @@ def _corner_mean(table, i, j, k, w0, w1, w2, here, COLUMN: tl.constexpr, WIDTH: 
     b = tl.load(table + j * WIDTH + COLUMN, mask=here, other=0.0).to(tl.float64)
     c = tl.load(table + k * WIDTH + COLUMN, mask=here, other=0.0).to(tl.float64)
     return w0 * a + w1 * b + w2 * c
-
-
-@triton.jit
-def _slot(uv, of_texture, base, mips, row, i, j, k, w0, w1, w2, lod, here, LEVELS: tl.constexpr):
-    """One texture slot of the materials in ``row``; ones where a material has no texture there."""
-    t = tl.load(row).to(tl.int64)
-    here = here & (t >= 0)
-    u = _corner_mean(uv, i, j, k, w0, w1, w2, here, 0, 2)
-    v = _corner_mean(uv, i, j, k, w0, w1, w2, here, 1, 2)
-    return _texture(of_texture, base, mips, t, u, v, tl.load(lod), here, LEVELS)
 
 
 @triton.jit
@@ -256,11 +247,13 @@ def _texture(of_texture, base, mips, t, u, v, level, here, LEVELS: tl.constexpr)
     level = tl.where(nearest, 0.0, tl.minimum(tl.maximum(level, 0.0), top.to(tl.float64)))
     low = level.to(tl.int64)
     f = level - low.to(tl.float64)
-    r, g, b, a = _bilinear(row, base, mips, low, u, v, nearest, here)
-    between = here & (f >= 1e-6)
-    r1, g1, b1, a1 = _bilinear(row, base, mips, tl.minimum(low + 1, top), u, v, nearest, between)
-    f = tl.where(between, f, 0.0)
-    r, g, b, a = r + f * (r1 - r), g + f * (g1 - g), b + f * (b1 - b), a + f * (a1 - a)
+    f = tl.where(f < 1e-6, 0.0, f)
+    r, g, b, a = 0 * f, 0 * f, 0 * f, 0 * f
+    for step in range(2):
+        share = tl.where(step == 0, 1 - f, f)
+        at = tl.minimum(low + step, top)
+        r1, g1, b1, a1 = _bilinear(row, base, mips, at, u, v, nearest, here & (share > 0))
+        r, g, b, a = r + share * r1, g + share * g1, b + share * b1, a + share * a1
     return tl.where(here, r, 1.0), tl.where(here, g, 1.0), tl.where(here, b, 1.0), tl.where(here, a, 1.0)
 
 
