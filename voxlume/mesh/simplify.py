@@ -1,0 +1,241 @@
+"""Fewer triangles for the same surface: parallel edge collapses in the order of their quadric error.
+
+Every round takes the cheapest edges that do not touch each other (:mod:`voxlume.mesh.collapse`), so that the
+result is close to the sequential algorithm's, the same for any number of threads, and on budget to the face.
+Collapses keep the topology (link condition), never flip a face, and keep feature edges as lines: open
+borders, edges of three and more faces, edges where the winding changes. Sharp creases need no mark, the
+quadrics hold them; borders between materials get quadrics of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxlume.errors import AssetError
+from voxlume.mesh.collapse import (
+    LINE,
+    MAX_VERTICES,
+    TANGLE,
+    all_costs,
+    all_keys,
+    collapse_edges,
+    color_quadrics,
+    corner_rings,
+    cost_limit,
+    ends_of,
+    face_quadrics,
+    mark_chosen,
+    renew_keys,
+)
+from voxlume.mesh.edges import edge_table
+from voxlume.progress import Progress, report
+
+SMALLEST_BUDGET = 4
+"""The faces of a tetrahedron, the smallest closed surface."""
+
+_SHARE_PER_ROUND = 0.25  # of the vertices, the cheapest ones, compete in one round
+_STUCK = 0.999  # more of the faces than this left since the last rebuild: nothing more will come
+_REBUILD = 0.75  # lists are rebuilt when fewer than this share of their faces is left
+
+
+@dataclass(frozen=True, eq=False)
+class Simplified:
+    """A mesh with fewer faces.
+
+    Attributes
+    ----------
+    vertices : float64 (k, 3), in the frame of the input; vertices that stayed are equal to the bit.
+    faces : int32 (m, 3).
+    origin : int32 (n,), for each vertex of the input the vertex it went into, -1 where that was dropped.
+    """
+
+    vertices: NDArray[np.float64]
+    faces: NDArray[np.int32]
+    origin: NDArray[np.int32]
+
+
+def simplify(
+    vertices: NDArray[np.floating],
+    faces: NDArray[np.integer],
+    budget: int,
+    *,
+    colors: NDArray[np.floating] | None = None,
+    progress: Progress | None = None,
+) -> Simplified:
+    """Reduce a mesh to at most ``budget`` faces.
+
+    Parameters
+    ----------
+    vertices : (n, 3), any frame and unit. Faces that share an edge must share its vertices (weld first).
+    faces : (m, 3).
+    colors : (n, c) values in [0, 1] per vertex, of which borders shall stay in place: a step of one in one
+        channel across an edge holds its ends as firmly as the surface itself does.
+
+    Returns
+    -------
+    Simplified with ``budget`` faces or one less; the mesh as it is if it has no more than that.
+
+    Raises
+    ------
+    AssetError : a budget below four or out of reach, positions that are not finite, faces that name no vertex.
+    Cancelled : by the callback.
+    """
+    points, corners = _checked(vertices, faces, budget)
+    if len(corners) <= budget:
+        return _compact(points, corners, np.arange(len(points), dtype=np.int32))
+    low, high = points.min(axis=0), points.max(axis=0)
+    center, extent = (low + high) / 2, float((high - low).max()) or 1.0
+    work = _Work((points - center) / extent, corners, colors)
+    total = len(corners) - budget
+    while work.alive > budget:
+        report(progress, total - (work.alive - budget), total, "simplifying")
+        if not work.collapse_round(budget):
+            break
+    if work.alive > budget:
+        raise AssetError(f"the mesh cannot be reduced below {work.alive} faces, ask for that many or more")
+    report(progress, total, total, "simplifying")
+    kept = work.points * extent + center
+    kept[~work.moved] = points[~work.moved]
+    return _compact(kept, work.faces[work.faces[:, 0] >= 0], work.roots())
+
+
+def _checked(
+    vertices: NDArray[np.floating], faces: NDArray[np.integer], budget: int
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    if budget < SMALLEST_BUDGET:
+        raise AssetError(f"a budget of {budget} faces is too small, ask for {SMALLEST_BUDGET} or more")
+    points = np.ascontiguousarray(vertices, np.float64)
+    if not np.isfinite(points).all():
+        raise AssetError("the mesh has positions that are not finite numbers, clean it first")
+    if len(faces) and not (faces.min() >= 0 and faces.max() < len(points)):
+        raise AssetError(f"a face names a vertex that does not exist (there are {len(points)})")
+    if len(points) > MAX_VERTICES:
+        raise AssetError(f"{len(points)} vertices are too many to simplify, at most {MAX_VERTICES}")
+    return points, np.ascontiguousarray(faces, np.int32)
+
+
+class _Work:
+    """A mesh that is being simplified: vertices keep their numbers, faces are compacted now and then."""
+
+    def __init__(
+        self, points: NDArray[np.float64], faces: NDArray[np.int32], colors: NDArray[np.floating] | None
+    ) -> None:
+        n = len(points)
+        self.points, self.faces = points, faces.copy()
+        self.alive = len(faces)
+        self.keep_topology = True
+        self.head = np.empty(n, np.int32)
+        self.keys = np.empty(n, np.int64)
+        self.parent = np.arange(n, dtype=np.int32)
+        self.moved = np.zeros(n, np.bool_)
+        self.chosen = np.zeros(n, np.bool_)
+        self.quadrics = np.zeros((n, 10))
+        self._list()
+        face_quadrics(points, self.faces, self.feature, self.head, self.following, self.quadrics)
+        if colors is not None:
+            values = np.ascontiguousarray(colors, np.float32)
+            color_quadrics(points, self.faces, values, self.head, self.following, self.quadrics)
+        self._price()
+
+    def _list(self) -> None:
+        """Corners around the vertices, and what is a feature."""
+        n = len(self.points)
+        self.following = np.empty(3 * len(self.faces), np.int32)
+        corner_rings(self.faces, self.head, self.following)
+        self.feature = feature_edges(self.faces, n)
+        self.on_feature = np.zeros(n, np.uint8)
+        for kind in (LINE, TANGLE):
+            marked = self.feature == kind
+            self.on_feature[self.faces[marked]] = kind
+            self.on_feature[np.roll(self.faces, -1, axis=1)[marked]] = kind
+        if not self.keep_topology:
+            self.on_feature[:] = TANGLE
+
+    def _price(self) -> None:
+        """What every edge costs, and the best one of every vertex."""
+        self.cost = np.empty((len(self.faces), 3), np.float32)
+        all_costs(self.quadrics, self.points, self.on_feature, self.faces, self.feature, self.cost)
+        bits = self.cost.view(np.int32)
+        all_keys(self.faces, self.head, self.following, self.cost, bits, self.keys)
+
+    def collapse_round(self, budget: int) -> bool:
+        """Collapse the cheapest independent edges; False if none is left that may collapse."""
+        # Half of what is missing, because a collapse in a tangle removes more than two faces.
+        wanted = -(-(self.alive - budget) // 4)
+        rank = min(4 * wanted + 64, int(_SHARE_PER_ROUND * self.alive / 2) + 64)
+        limit = cost_limit(self.keys, rank)
+        mark_chosen(self.faces, self.head, self.following, self.keys, limit, self.chosen)
+        chosen = np.flatnonzero(self.chosen)
+        if not len(chosen):
+            return self._another_chance()
+        if len(chosen) > wanted:
+            chosen = chosen[np.argsort(self.keys[chosen])[:wanted]]
+        ends = ends_of(chosen, self.keys)
+        removed = np.empty(len(chosen), np.int32)
+        collapse_edges(
+            chosen,
+            self.quadrics,
+            self.points,
+            self.on_feature,
+            self.faces,
+            self.feature,
+            self.head,
+            self.following,
+            self.cost,
+            self.keys,
+            self.parent,
+            removed,
+        )
+        self.moved[chosen[removed > 0]] = True
+        self.alive -= int(removed.sum())
+        bits = self.cost.view(np.int32)
+        renew_keys(ends, self.faces, self.head, self.following, self.cost, bits, self.keys)
+        if self.alive < _REBUILD * len(self.faces):
+            self._rebuild()
+        return True
+
+    def _another_chance(self) -> bool:
+        """Whether refused edges may be tried once more, in the end without regard to the topology."""
+        if self.alive > _STUCK * len(self.faces):
+            if not self.keep_topology:
+                return False
+            self.keep_topology = False
+        self._rebuild()
+        return True
+
+    def _rebuild(self) -> None:
+        """Drop the faces that vanished; edges that were refused get another chance."""
+        self.faces = self.faces[self.faces[:, 0] >= 0]
+        self._list()
+        self._price()
+
+    def roots(self) -> NDArray[np.int32]:
+        """The vertex that each vertex has gone into."""
+        root = self.parent
+        while True:
+            above = root[root]
+            if np.array_equal(above, root):
+                return root
+            root = above
+
+
+def feature_edges(faces: NDArray[np.int32], num_vertices: int) -> NDArray[np.uint8]:
+    """Kind of each half-edge, uint8 (m, 3): 0 between two faces of the same winding, else LINE or TANGLE."""
+    table = edge_table(faces, num_vertices)
+    first, counts = table.start[:-1], table.counts()
+    kind = np.where(counts > 2, TANGLE, np.where(counts < 2, LINE, 0)).astype(np.uint8)
+    pair = np.flatnonzero(counts == 2)
+    tail = faces.reshape(-1)[table.half_edges]
+    kind[pair[tail[first[pair]] == tail[first[pair] + 1]]] = LINE
+    return kind[table.of_half_edges()].reshape(-1, 3)
+
+
+def _compact(points: NDArray[np.float64], faces: NDArray[np.int32], root: NDArray[np.int32]) -> Simplified:
+    """Only the vertices in use."""
+    used = np.zeros(len(points), np.bool_)
+    used[faces] = True
+    number = np.where(used, np.cumsum(used, dtype=np.int32) - 1, -1).astype(np.int32)
+    return Simplified(points[used], number[faces], number[root])
