@@ -117,3 +117,89 @@ def corner_normal(
             sy += weight * normals[f, 1]
             sz += weight * normals[f, 2]
     return sx, sy, sz
+
+
+def split_at_creases(
+    vertices: NDArray[np.float64], faces: NDArray[np.int32], crease: float = CREASE_ANGLE
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
+    """Vertices repeated where the surface has a crease, so that each has one normal.
+
+    Parameters
+    ----------
+    vertices : float64 (n, 3). faces : int32 (m, 3), consistent winding.
+    crease : angle in radians above which two faces keep a hard edge.
+
+    Returns
+    -------
+    source : int32 (k,), the vertex that each new vertex is a copy of, ascending; unused ones are left out.
+    faces : int32 (m, 3), the same faces in the new vertices.
+    normals : float32 (k, 3), unit; zero only at vertices whose faces have no area.
+    """
+    own = face_normals(vertices, faces)
+    around = CreaseNormals(vertices, faces)
+    corner = np.empty((len(faces), 3, 3), np.float32)
+    _corner_normals(
+        faces, own, around.same, around.start, around.corners, around.angle, math.cos(crease), corner
+    )
+    start, corners = _corners_at(faces, np.arange(len(vertices), dtype=np.int32))
+    return _group_corners(faces, corner, start, corners, math.cos(crease / 2))
+
+
+@parallel_kernel
+def _corner_normals(
+    faces: NDArray[np.int32],
+    normals: NDArray[np.float32],
+    same: NDArray[np.int32],
+    start: NDArray[np.int32],
+    corners: NDArray[np.int32],
+    angle: NDArray[np.float32],
+    cos_crease: float,
+    out: NDArray[np.float32],
+) -> None:
+    for f in prange(len(faces)):
+        for k in range(3):
+            x, y, z = corner_normal(f, faces[f, k], normals, same, start, corners, angle, cos_crease)
+            length = max(math.sqrt(x * x + y * y + z * z), 1e-30)
+            out[f, k, 0], out[f, k, 1], out[f, k, 2] = x / length, y / length, z / length
+
+
+@kernel
+def _group_corners(
+    faces: NDArray[np.int32],
+    corner: NDArray[np.float32],
+    start: NDArray[np.int32],
+    corners: NDArray[np.int32],
+    cos_apart: float,
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
+    """One vertex for corners whose normals agree; it gets their mean."""
+    first = np.empty((3 * len(faces), 3), np.float32)
+    total = np.zeros((3 * len(faces), 3), np.float32)
+    source = np.empty(3 * len(faces), np.int32)
+    out = np.empty_like(faces)
+    count = 0
+    for v in range(len(start) - 1):
+        begin = count
+        for e in range(start[v], start[v + 1]):
+            f, k = corners[e] // 3, corners[e] % 3
+            n = corner[f, k]
+            group = begin
+            while group < count:
+                g = first[group]
+                if n[0] * g[0] + n[1] * g[1] + n[2] * g[2] >= cos_apart:
+                    break
+                group += 1
+            if group == count:
+                for c in range(3):
+                    first[group, c] = n[c]
+                source[group] = v
+                count += 1
+            for c in range(3):
+                total[group, c] += n[c]
+            out[f, k] = group
+    for group in range(count):
+        x, y, z = total[group, 0], total[group, 1], total[group, 2]
+        length = math.sqrt(x * x + y * y + z * z)
+        if length > 0:
+            for c in range(3):
+                total[group, c] /= length
+    return source[:count].copy(), out, total[:count].copy()

@@ -80,7 +80,7 @@ def simplify(
 
     Raises
     ------
-    AssetError : a budget below four or out of reach, positions that are not finite, faces that name no vertex.
+    AssetError : a budget below four or out of reach, positions not finite, faces that name no vertex.
     Cancelled : by the callback.
     """
     points, corners = _checked(vertices, faces, budget)

@@ -13,9 +13,9 @@ from numba import prange
 from numpy.typing import NDArray
 
 from voxlume.jit import inner_kernel, parallel_kernel
+from voxlume.mesh.normals import CREASE_ANGLE, corner_normal
 from voxlume.render.brdf import image_based_weights, look_up_reflectance
 from voxlume.render.environment import look_up_irradiance, look_up_radiance
-from voxlume.mesh.normals import CREASE_ANGLE, corner_normal
 from voxlume.render.scene import ShadingArrays
 from voxlume.texture import (
     MaterialTable,

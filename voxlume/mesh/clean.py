@@ -1,0 +1,224 @@
+"""Make an extracted or foreign mesh sound: one vertex per place, no double faces, no dust, no small holes.
+
+All tolerances are relative to the longest side of the bounding box or to the voxel, never absolute.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxlume.errors import AssetError
+from voxlume.jit import kernel
+from voxlume.mesh.components import face_components
+from voxlume.mesh.edges import edge_table
+from voxlume.mesh.holes import filling
+from voxlume.mesh.manifold import split_nonmanifold
+from voxlume.mesh.visibility import DIRECTIONS, visible_faces
+from voxlume.mesh.weld import weld_by_position
+from voxlume.mesh.winding import flipped_faces
+from voxlume.progress import Progress, report
+
+SAME_PLACE = 1e-7
+"""Of the longest side: vertices that round to the same multiple of it are one."""
+
+_DUST_SHARE = 1e-3  # of the whole area: no larger component is dust, however small its box
+_PIT_SHARE = 1e-3  # of the whole area: hidden parts of a visible surface below this are only crevices
+
+
+@dataclass(frozen=True)
+class CleanOptions:
+    """What to clean; the defaults suit the surface of an O-Voxel.
+
+    Attributes
+    ----------
+    dust_voxels : components whose longest side is below this many voxels are dropped; 0 keeps all.
+    largest_hole : perimeter, relative to the longest side, up to which holes are filled; 0 fills none.
+    remove_hidden : drop surfaces that cannot be seen from outside.
+    manifold : cut the mesh open along edges where more than two faces meet.
+    """
+
+    dust_voxels: float = 2.0
+    largest_hole: float = 3e-2
+    remove_hidden: bool = False
+    manifold: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Cleaned:
+    """A clean mesh, and what was done.
+
+    Attributes
+    ----------
+    vertices : float64 (k, 3), each one of the input's. faces : int32 (m, 3).
+    origin : int32 (k,), which vertex of the input each one is.
+    degenerate, duplicate, hidden, dust : faces dropped because two corners coincide, because they are there
+        twice, because they cannot be seen, with small components. filled : faces added in holes. flipped :
+        faces reversed. split : vertices added where non-manifold edges were cut.
+    """
+
+    vertices: NDArray[np.float64]
+    faces: NDArray[np.int32]
+    origin: NDArray[np.int32]
+    degenerate: int = 0
+    duplicate: int = 0
+    hidden: int = 0
+    dust: int = 0
+    flipped: int = 0
+    filled: int = 0
+    split: int = 0
+
+
+def clean(
+    vertices: NDArray[np.floating],
+    faces: NDArray[np.integer],
+    options: CleanOptions | None = None,
+    *,
+    voxel: float | None = None,
+    progress: Progress | None = None,
+) -> Cleaned:
+    """Clean a mesh.
+
+    Parameters
+    ----------
+    vertices : (n, 3), any frame and unit. faces : (m, 3).
+    voxel : edge of a voxel in that unit; 1/512 of the longest side if not given.
+
+    Raises
+    ------
+    AssetError : no faces, positions that are not finite, faces that name no vertex, all faces degenerate.
+    Cancelled : by the callback.
+    """
+    options = options or CleanOptions()
+    points = np.ascontiguousarray(vertices, np.float64)
+    corners = np.ascontiguousarray(faces, np.int32)
+    _check(points, corners)
+    used = points[np.unique(corners)]
+    low, high = used.min(axis=0), used.max(axis=0)
+    extent = float((high - low).max())
+    if not extent > 0:
+        raise AssetError("all vertices coincide, there is no surface to clean")
+    voxel = voxel or extent / 512
+    counts: dict[str, int] = {}
+
+    report(progress, 0, 5, "cleaning")
+    corners = weld_by_position(np.round((points - low) / (extent * SAME_PLACE)))[corners]
+    corners, counts["degenerate"] = _kept(corners, ~_degenerate(corners))
+    corners, counts["duplicate"] = _kept(corners, ~_repeated(corners, len(points)))
+    if not len(corners):
+        raise AssetError("all triangles are degenerate, there is no surface to clean")
+    report(progress, 1, 5, "cleaning")
+    if options.remove_hidden:
+        corners, counts["hidden"] = _kept(corners, ~hidden_parts(points, corners))
+    report(progress, 2, 5, "cleaning")
+    if options.dust_voxels > 0:
+        corners, counts["dust"] = _kept(corners, ~_dust(points, corners, options.dust_voxels * voxel))
+    report(progress, 3, 5, "cleaning")
+    table = edge_table(corners, len(points))
+    flipped = flipped_faces(points, corners, table)
+    counts["flipped"] = int(flipped.sum())
+    corners[flipped] = corners[flipped][:, ::-1]
+    report(progress, 4, 5, "cleaning")
+    if options.largest_hole > 0:
+        table = edge_table(corners, len(points))
+        filled = filling(points, corners, options.largest_hole * extent, table)
+        counts["filled"] = len(filled)
+        corners = np.concatenate([corners, filled])
+    source = np.arange(len(points), dtype=np.int32)
+    if options.manifold:
+        corners, source = split_nonmanifold(corners, len(points))
+        counts["split"] = len(source) - len(points)
+    report(progress, 5, 5, "cleaning")
+    is_used = np.zeros(len(source), np.bool_)
+    is_used[corners] = True
+    number = np.cumsum(is_used, dtype=np.int32) - np.int32(1)
+    origin = source[is_used]
+    return Cleaned(points[origin], number[corners], origin, **counts)
+
+
+def hidden_parts(
+    vertices: NDArray[np.float64],
+    faces: NDArray[np.int32],
+    *,
+    directions: int = DIRECTIONS,
+    progress: Progress | None = None,
+) -> NDArray[np.bool_]:
+    """Faces of surfaces inside others, bool (m,): components, and large parts of them, that no ray leaves.
+
+    Small hidden patches of a visible surface, the bottoms of its crevices, do not count.
+    """
+    seen = visible_faces(vertices, faces, directions=directions, progress=progress)
+    hidden = np.flatnonzero(~seen)
+    if not len(hidden):
+        return ~seen
+    area = _areas(vertices, faces)
+    label, count = face_components(faces[hidden], len(vertices))
+    patch = np.bincount(label, area[hidden], count)
+    touches = np.zeros(len(vertices), np.bool_)
+    touches[faces[seen]] = True
+    attached = np.bincount(label, touches[faces[hidden]].any(axis=1), count) > 0
+    drop = ~attached | (patch >= _PIT_SHARE * area.sum())
+    parts = np.zeros(len(faces), np.bool_)
+    parts[hidden] = drop[label]
+    return parts
+
+
+def _check(points: NDArray[np.float64], faces: NDArray[np.int32]) -> None:
+    if not len(faces):
+        raise AssetError("no geometry: there is no triangle to clean")
+    if not (faces.min() >= 0 and faces.max() < len(points)):
+        raise AssetError(f"a face names a vertex that does not exist (there are {len(points)})")
+    if not np.isfinite(points).all():
+        raise AssetError("the mesh has positions that are not finite numbers")
+
+
+def _kept(faces: NDArray[np.int32], keep: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
+    return faces[keep], int(len(faces) - keep.sum())
+
+
+def _degenerate(faces: NDArray[np.int32]) -> NDArray[np.bool_]:
+    a, b, c = faces.T
+    return (a == b) | (b == c) | (c == a)
+
+
+def _areas(vertices: NDArray[np.float64], faces: NDArray[np.int32]) -> NDArray[np.float64]:
+    p = vertices[faces]
+    return np.linalg.norm(np.cross(p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]), axis=1) / 2
+
+
+def _dust(vertices: NDArray[np.float64], faces: NDArray[np.int32], size: float) -> NDArray[np.bool_]:
+    """Faces of components that are smaller than ``size``; none where most of the surface is dust."""
+    label, count = face_components(faces, len(vertices))
+    order = np.argsort(label, kind="stable")
+    start = np.searchsorted(label[order], np.arange(count))
+    corners = vertices[faces[order]]
+    low = np.minimum.reduceat(corners.min(axis=1), start)
+    high = np.maximum.reduceat(corners.max(axis=1), start)
+    area = np.bincount(label, _areas(vertices, faces), count)
+    dust = ((high - low).max(axis=1) < size) & (area < _DUST_SHARE * area.sum())
+    if area[dust].sum() > area.sum() / 2:
+        dust[:] = False
+    return dust[label]
+
+
+@kernel
+def _repeated(faces: NDArray[np.int32], num_vertices: int) -> NDArray[np.bool_]:
+    """Faces with the same three corners, in any order, as an earlier one."""
+    last = np.full(num_vertices, -1, np.int32)
+    previous = np.empty(len(faces), np.int32)
+    repeated = np.zeros(len(faces), np.bool_)
+    for f in range(len(faces)):
+        lowest = min(faces[f, 0], faces[f, 1], faces[f, 2])
+        highest = max(faces[f, 0], faces[f, 1], faces[f, 2])
+        total = np.int64(faces[f, 0]) + faces[f, 1] + faces[f, 2]
+        g = last[lowest]
+        while g >= 0 and not repeated[f]:
+            # The smallest is the same: the largest and the sum settle the rest.
+            same = max(faces[g, 0], faces[g, 1], faces[g, 2]) == highest
+            repeated[f] = same and np.int64(faces[g, 0]) + faces[g, 1] + faces[g, 2] == total
+            g = previous[g]
+        previous[f] = last[lowest]
+        last[lowest] = f
+    return repeated

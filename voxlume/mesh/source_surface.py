@@ -1,0 +1,313 @@
+"""The surface of an O-Voxel as something to ask: the nearest point on it, the material there.
+
+The sparse voxels are the search structure: the quad of a crossed edge belongs to one voxel and reaches no
+farther than the next, so the faces near a point are those of the voxels near it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import prange
+from numpy.typing import NDArray
+
+from voxlume.errors import AssetError
+from voxlume.jit import inner_kernel, kernel, parallel_kernel
+from voxlume.ovoxel.extract import extract_mesh
+from voxlume.ovoxel.grid import OVoxel
+from voxlume.ovoxel.index import AXIS_BITS, VoxelIndex, lower_bound
+
+FARTHEST = 8.0
+"""Voxels within which the surface is searched; what lies farther off takes the nearest voxel's material."""
+
+_FIRST_RADIUS = 0.5  # voxels; doubles until something is found
+_PATIENCE = 4.0  # how much farther than the nearest face one that faces the right way may be
+_PROBES = 4096
+
+Point = tuple[float, float, float]
+
+
+class SourceSurface:
+    """Surface and material of an O-Voxel, prepared for look-up.
+
+    Attributes
+    ----------
+    resolution : of the voxels. All points below are in voxel units, (model frame + 0.5) * resolution.
+    vertices : float64 (n, 3), one per voxel.
+    faces : int32 (m, 3), by the voxel that they belong to.
+    index : of the voxels, in the order of their keys.
+    """
+
+    def __init__(self, ovoxel: OVoxel) -> None:
+        """Raises AssetError where there is no surface, no material, or a value that is not finite."""
+        if ovoxel.attributes is None:
+            raise AssetError("the voxels carry no material; there is nothing to bake")
+        if not np.isfinite(ovoxel.attributes).all():
+            raise AssetError(
+                "the voxels' material holds values that are not finite numbers; remake the voxels"
+            )
+        if not np.isfinite(ovoxel.dual_vertices).all():
+            raise AssetError(
+                "the voxels' surface holds values that are not finite numbers; remake the voxels"
+            )
+        index = VoxelIndex(ovoxel.coords)
+        order = slice(None) if index.order is None else index.order
+        weights = None if ovoxel.splitting_weights is None else ovoxel.splitting_weights[order]
+        dual = np.ascontiguousarray(ovoxel.dual_vertices[order], np.float32)
+        self.index = index if index.order is None else VoxelIndex(index.coords[order])
+        _, self.faces = extract_mesh(
+            self.index.coords, dual, ovoxel.intersected[order], ovoxel.resolution, weights
+        )
+        if not len(self.faces):
+            raise AssetError("the voxels hold no surface: nowhere are four of them around a crossed edge")
+        self.resolution = ovoxel.resolution
+        self.vertices: NDArray[np.float64] = self.index.coords + dual.astype(np.float64)
+        self.attributes = np.clip(ovoxel.attributes[order], 0, 1).astype(np.float32)
+        # A quad's own voxel is the first of its four in the order of keys.
+        owner = self.faces.reshape(-1, 6).min(axis=1)
+        self._starts = 2 * np.searchsorted(owner, np.arange(len(self.index) + 1)).astype(np.int64)
+        self._overshoot = float(max(0.0, -dual.min(), dual.max() - 1))
+        self._normals = _vertex_normals(self.vertices, self.faces)
+
+    def nearest(
+        self, points: NDArray[np.float64], normals: NDArray[np.float64] | None = None
+    ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """The nearest face to each point.
+
+        Parameters
+        ----------
+        points : float64 (k, 3).
+        normals : float64 (k, 3); with them, the nearest face on the same side (at less than a right angle),
+            unless only others are near: a point near one side of a thin wall does not find the other.
+
+        Returns
+        -------
+        face : int32 (k,), -1 where none is within :data:`FARTHEST`.
+        weights : float64 (k, 3), barycentrics of the nearest point.
+        """
+        face, weights = np.full(len(points), -1, np.int32), np.zeros((len(points), 3))
+        facing = np.zeros((0, 3)) if normals is None else np.ascontiguousarray(normals, np.float64)
+        _nearest_faces(
+            self.index.keys, self.index.slabs, self.index.first_x, self._starts, self._overshoot,
+            self.vertices, self.faces, np.ascontiguousarray(points, np.float64), facing, face, weights,
+        )  # fmt: skip
+        return face, weights
+
+    def agreement(self, points: NDArray[np.float64], normals: NDArray[np.float64]) -> float:
+        """Share of the points (k, 3) whose nearest face looks the way of their normals, from -1 to 1."""
+        some = np.linspace(0, len(points) - 1, min(len(points), _PROBES)).astype(np.int64)
+        face, _ = self.nearest(points[some])
+        found = face >= 0
+        corners = self.vertices[self.faces[face[found]]]
+        own = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        sign = np.sign(np.einsum("nc,nc->n", own, normals[some][found]))
+        return float(sign.mean()) if len(sign) else 0.0
+
+    def material(
+        self, points: NDArray[np.float64], face: NDArray[np.int32], weights: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
+        """Channels float32 (k, 6) at the points that :meth:`nearest` found for ``points``.
+
+        Trilinear over the voxels around the point on the surface, but only those whose own surface faces
+        the same way; interpolated over the face's corners where there are none. Points without a face get
+        the nearest voxel's value.
+        """
+        values = np.empty((len(points), 6), np.float32)
+        _materials(
+            self.index.keys, self.index.slabs, self.index.first_x, self.vertices, self._normals,
+            self.attributes, self.faces, face, weights, values,
+        )  # fmt: skip
+        lost = np.flatnonzero(face < 0)
+        if len(lost):
+            values[lost] = self.attributes[self.index.tree().query(points[lost] - 0.5)[1]]
+        return values
+
+
+@kernel
+def _vertex_normals(vertices: NDArray[np.float64], faces: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Sums (n, 3) of the area vectors of the faces at each vertex."""
+    normals = np.zeros((len(vertices), 3), np.float32)
+    for f in range(len(faces)):
+        i, j, k = faces[f]
+        n = _area_vector(vertices, i, j, k)
+        for v in faces[f]:
+            for c in range(3):
+                normals[v, c] += n[c]
+    return normals
+
+
+@inner_kernel
+def _area_vector(vertices: NDArray[np.float64], i: int, j: int, k: int) -> Point:
+    ux, uy, uz = (
+        vertices[j, 0] - vertices[i, 0],
+        vertices[j, 1] - vertices[i, 1],
+        vertices[j, 2] - vertices[i, 2],
+    )
+    vx, vy, vz = (
+        vertices[k, 0] - vertices[i, 0],
+        vertices[k, 1] - vertices[i, 1],
+        vertices[k, 2] - vertices[i, 2],
+    )
+    return uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+
+
+@inner_kernel
+def _nearest_in_face(
+    vertices: NDArray[np.float64], i: int, j: int, k: int, x: float, y: float, z: float
+) -> tuple[float, float, float]:
+    """Squared distance to a triangle and the weights of its second and third corner at the nearest point.
+
+    By the region of the plane that the point lies over (Ericson, "Real-time collision detection", 5.1.5).
+    """
+    ax, ay, az = vertices[i, 0], vertices[i, 1], vertices[i, 2]
+    ux, uy, uz = vertices[j, 0] - ax, vertices[j, 1] - ay, vertices[j, 2] - az
+    wx, wy, wz = vertices[k, 0] - ax, vertices[k, 1] - ay, vertices[k, 2] - az
+    px, py, pz = x - ax, y - ay, z - az
+    uu, uw, ww = ux * ux + uy * uy + uz * uz, ux * wx + uy * wy + uz * wz, wx * wx + wy * wy + wz * wz
+    d1, d2 = ux * px + uy * py + uz * pz, wx * px + wy * py + wz * pz
+    d3, d4, d5, d6 = d1 - uu, d2 - uw, d1 - uw, d2 - ww
+    va, vb, vc = d3 * d6 - d5 * d4, d5 * d2 - d1 * d6, d1 * d4 - d3 * d2
+    if d1 <= 0 and d2 <= 0:
+        s, t = 0.0, 0.0
+    elif d3 >= 0 and d4 <= d3:
+        s, t = 1.0, 0.0
+    elif d6 >= 0 and d5 <= d6:
+        s, t = 0.0, 1.0
+    elif vc <= 0 and d1 >= 0 and d3 <= 0:
+        s, t = (d1 / (d1 - d3) if d1 > d3 else 0.0), 0.0
+    elif vb <= 0 and d2 >= 0 and d6 <= 0:
+        s, t = 0.0, (d2 / (d2 - d6) if d2 > d6 else 0.0)
+    elif va <= 0 and d4 >= d3 and d5 >= d6:
+        span = (d4 - d3) + (d5 - d6)
+        t = (d4 - d3) / span if span > 0 else 0.0
+        s = 1 - t
+    else:
+        total = va + vb + vc
+        s, t = vb / total, vc / total
+    qx, qy, qz = px - s * ux - t * wx, py - s * uy - t * wy, pz - s * uz - t * wz
+    return qx * qx + qy * qy + qz * qz, s, t
+
+
+@parallel_kernel
+def _nearest_faces(
+    keys: NDArray[np.int64],
+    slabs: NDArray[np.int64],
+    first_x: int,
+    starts: NDArray[np.int64],
+    overshoot: float,
+    vertices: NDArray[np.float64],
+    faces: NDArray[np.int32],
+    points: NDArray[np.float64],
+    normals: NDArray[np.float64],
+    face: NDArray[np.int32],
+    weights: NDArray[np.float64],
+) -> None:
+    facing = len(normals) > 0
+    for row in prange(len(points)):
+        x, y, z = points[row, 0], points[row, 1], points[row, 2]
+        if not abs(x) + abs(y) + abs(z) < 1e7:
+            continue
+        near_any, near_facing = np.inf, np.inf
+        any_face, facing_face = -1, -1
+        any_s, any_t, facing_s, facing_t = 0.0, 0.0, 0.0, 0.0
+        radius = _FIRST_RADIUS
+        while radius <= FARTHEST:
+            # A voxel's quads end before the voxel after the next.
+            back, ahead = radius + 2 + overshoot, radius + overshoot
+            y0, y1 = max(math.ceil(y - back), 0), math.floor(y + ahead)
+            z0, z1 = max(math.ceil(z - back), 0), math.floor(z + ahead)
+            for i in range(math.ceil(x - back), math.floor(x + ahead) + 1):
+                slab = i - first_x
+                if slab < 0 or slab >= len(slabs) - 1:
+                    continue
+                position, end = slabs[slab], slabs[slab + 1]
+                for j in range(y0, y1 + 1):
+                    base = (i << 2 * AXIS_BITS) | (j << AXIS_BITS)
+                    position = lower_bound(keys, position, end, base + z0)
+                    while position < end and keys[position] <= base + z1:
+                        for f in range(starts[position], starts[position + 1]):
+                            a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+                            distance, s, t = _nearest_in_face(vertices, a, b, c, x, y, z)
+                            if distance < near_any:
+                                near_any, any_face, any_s, any_t = distance, f, s, t
+                            if facing and distance < near_facing:
+                                n = _area_vector(vertices, a, b, c)
+                                dot = n[0] * normals[row, 0] + n[1] * normals[row, 1] + n[2] * normals[row, 2]
+                                if dot > 0:
+                                    near_facing, facing_face, facing_s, facing_t = distance, f, s, t
+                        position += 1
+            best = near_facing if facing else near_any
+            if best <= radius * radius:
+                break
+            if facing and near_any < np.inf and radius >= max(2.0, _PATIENCE * math.sqrt(near_any)):
+                break
+            radius *= 2
+        if facing_face >= 0 and math.sqrt(near_facing) <= max(2.0, _PATIENCE * math.sqrt(near_any)):
+            face[row], s, t = facing_face, facing_s, facing_t
+        else:
+            face[row], s, t = any_face, any_s, any_t
+        weights[row, 0] = 1 - s - t
+        weights[row, 1] = s
+        weights[row, 2] = t
+
+
+@parallel_kernel
+def _materials(
+    keys: NDArray[np.int64],
+    slabs: NDArray[np.int64],
+    first_x: int,
+    vertices: NDArray[np.float64],
+    normals: NDArray[np.float32],
+    attributes: NDArray[np.float32],
+    faces: NDArray[np.int32],
+    face: NDArray[np.int32],
+    weights: NDArray[np.float64],
+    values: NDArray[np.float32],
+) -> None:
+    for row in prange(len(face)):
+        f = face[row]
+        if f < 0:
+            continue
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        u, v, w = weights[row, 0], weights[row, 1], weights[row, 2]
+        px = u * vertices[a, 0] + v * vertices[b, 0] + w * vertices[c, 0] - 0.5
+        py = u * vertices[a, 1] + v * vertices[b, 1] + w * vertices[c, 1] - 0.5
+        pz = u * vertices[a, 2] + v * vertices[b, 2] + w * vertices[c, 2] - 0.5
+        n = _area_vector(vertices, a, b, c)
+        x, y, z = math.floor(px), math.floor(py), math.floor(pz)
+        fx, fy, fz = px - x, py - y, pz - z
+        total = 0.0
+        v0, v1, v2, v3, v4, v5 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        for i in range(2):
+            slab = x + i - first_x
+            if slab < 0 or slab >= len(slabs) - 1:
+                continue
+            position, end = slabs[slab], slabs[slab + 1]
+            for j in range(2):
+                if y + j < 0:
+                    continue
+                base = ((x + i) << 2 * AXIS_BITS) | ((y + j) << AXIS_BITS)
+                position = lower_bound(keys, position, end, base + max(z, 0))
+                while position < end and keys[position] <= base + z + 1:
+                    m = normals[position]
+                    if m[0] * n[0] + m[1] * n[1] + m[2] * n[2] > 0:
+                        upper = keys[position] == base + z + 1
+                        part = (
+                            (fx if i == 1 else 1 - fx)
+                            * (fy if j == 1 else 1 - fy)
+                            * (fz if upper else 1 - fz)
+                        )
+                        q = attributes[position]
+                        total += part
+                        v0, v1, v2 = v0 + part * q[0], v1 + part * q[1], v2 + part * q[2]
+                        v3, v4, v5 = v3 + part * q[3], v4 + part * q[4], v5 + part * q[5]
+                    position += 1
+        if total > 1e-3:
+            values[row, 0], values[row, 1], values[row, 2] = v0 / total, v1 / total, v2 / total
+            values[row, 3], values[row, 4], values[row, 5] = v3 / total, v4 / total, v5 / total
+        else:
+            for channel in range(6):
+                values[row, channel] = (
+                    u * attributes[a, channel] + v * attributes[b, channel] + w * attributes[c, channel]
+                )
