@@ -121,7 +121,7 @@ def _least_key(
     cost: NDArray[np.float32],
     bits: NDArray[np.int32],
 ) -> int:
-    least: int = NONE
+    least = int(NONE)
     corner = head[v]
     if corner < 0:
         return least
@@ -532,7 +532,7 @@ def renew_keys(
         if head[v] >= 0:
             corner = head[v]
             while True:
-                f = corner // 3
+                f, k = corner // 3, corner % 3
                 if faces[f, 0] >= 0:
                     for side in range(1, 3):
                         w = faces[f, (k + side) % 3]
@@ -564,7 +564,7 @@ def face_quadrics(
     for v in prange(len(points)):
         corner = head[v]
         while corner >= 0:
-            f = corner // 3
+            f, k = corner // 3, corner % 3
             a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
             ux, uy, uz = points[b, 0] - points[a, 0], points[b, 1] - points[a, 1], points[b, 2] - points[a, 2]
             wx, wy, wz = points[c, 0] - points[a, 0], points[c, 1] - points[a, 1], points[c, 2] - points[a, 2]

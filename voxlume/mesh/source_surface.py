@@ -62,7 +62,7 @@ class SourceSurface:
         if not len(self.faces):
             raise AssetError("the voxels hold no surface: nowhere are four of them around a crossed edge")
         self.resolution = ovoxel.resolution
-        self.vertices: NDArray[np.float64] = self.index.coords + dual.astype(np.float64)
+        self.vertices = self.index.coords.astype(np.float64) + dual
         self.attributes = np.clip(ovoxel.attributes[order], 0, 1).astype(np.float32)
         # A quad's own voxel is the first of its four in the order of keys.
         owner = self.faces.reshape(-1, 6).min(axis=1)
