@@ -1,28 +1,25 @@
 """Write an :class:`~voxlume.asset.Asset` as one binary glTF 2.0 file.
 
 Source: Khronos glTF 2.0 specification, with the extensions KHR_materials_transmission,
-KHR_materials_emissive_strength and KHR_texture_transform where an asset needs them.
+KHR_materials_emissive_strength, KHR_texture_transform and EXT_texture_webp where an asset needs them.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import os
 import struct
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from voxlume.asset import Asset, Material, Mesh, Texture
 from voxlume.errors import AssetError
 from voxlume.files import atomic_write
+from voxlume.mesh.write_images import QUALITY, ImageFile, ImageFormat, encode_textures
 
 _GENERATOR = "Voxlume"
 _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963
@@ -34,19 +31,27 @@ _NEAREST, _LINEAR, _LINEAR_MIPMAP_LINEAR = 9728, 9729, 9987
 _Json = dict[str, Any]
 
 
-def write_glb(asset: Asset, path: str | Path) -> None:
+def write_glb(
+    asset: Asset, path: str | Path, *, image_format: ImageFormat = "png", quality: int = QUALITY
+) -> tuple[str, ...]:
     """Write all meshes, materials and textures of an asset into one ``.glb``.
 
     Positions and normals are float32; coordinates that float32 would round visibly, because they lie
     far from the origin, are stored relative to a node translation. Vertex colours become normalised
     16-bit integers (linear values in 8 bits show bands in dark colours) and are clipped to [0, 1].
-    Indices take the smallest component type. Images are stored as PNG, each distinct array once.
-    Meshes without faces are left out; normals of zero length are computed anew from the faces.
+    Indices take the smallest component type. Each distinct image is stored once. Meshes without faces are
+    left out; normals of zero length are computed anew from the faces.
 
     Parameters
     ----------
     asset : vertices in the glTF frame.
     path : the file to write; it appears only when it is complete.
+    image_format, quality : of the textures, see :func:`voxlume.mesh.write_images.encode_textures`; PNG
+        keeps every value.
+
+    Returns
+    -------
+    A line for everything that was not stored as asked.
 
     Raises
     ------
@@ -57,7 +62,8 @@ def write_glb(asset: Asset, path: str | Path) -> None:
     meshes = [mesh for mesh in asset.meshes if len(mesh.faces)]
     if not meshes:
         raise AssetError(f"{asset.name or 'asset'}: there is no triangle to write")
-    document = _Document(_encode_images([asset.material_of(mesh) for mesh in meshes]))
+    images, notes = encode_textures([asset.material_of(mesh) for mesh in meshes], image_format, quality)
+    document = _Document(images)
     offset = _common_offset(meshes)
     nodes: list[_Json] = []
     for mesh in meshes:
@@ -73,6 +79,7 @@ def write_glb(asset: Asset, path: str | Path) -> None:
     parts = document.pack()
     with atomic_write(path) as file:
         file.writelines(parts)
+    return tuple(notes)
 
 
 def _common_offset(meshes: Sequence[Mesh]) -> NDArray[np.float64]:
@@ -99,9 +106,9 @@ def _rounding_loss(values: NDArray[np.float64]) -> float:
 class _Document:
     """The growing JSON document and the binary chunk that belongs to it."""
 
-    def __init__(self, pngs: Mapping[int, bytes]) -> None:
-        """``pngs``: every image that the materials use, by the id() of its array."""
-        self._pngs = pngs
+    def __init__(self, image_files: Mapping[int, ImageFile]) -> None:
+        """``image_files``: every image that the materials use, by the id() of its array."""
+        self._image_files = image_files
         self.json: _Json = {"asset": {"version": "2.0", "generator": _GENERATOR}, "scene": 0}
         self._binary: list[bytes] = []
         self._length = 0
@@ -110,6 +117,7 @@ class _Document:
         self._samplers: dict[tuple[int, int, bool], int] = {}
         self._textures: dict[tuple[int, int], int] = {}
         self._extensions: set[str] = set()
+        self._required: set[str] = set()
 
     def _append(self, key: str, item: _Json) -> int:
         self.json.setdefault(key, []).append(item)
@@ -221,7 +229,11 @@ class _Document:
             return None
         key = (self._image(texture.image), self._sampler(texture))
         if key not in self._textures:
-            self._textures[key] = self._append("textures", {"source": key[0], "sampler": key[1]})
+            source: _Json = {"source": key[0]}
+            if self.json["images"][key[0]]["mimeType"] == "image/webp":
+                source = {"extensions": {"EXT_texture_webp": source}}
+                self._required.add("EXT_texture_webp")
+            self._textures[key] = self._append("textures", source | {"sampler": key[1]})
         info: _Json = {"index": self._textures[key]}
         info |= self._without_defaults(
             {"texCoord": texture.texcoord, **fields}, {"texCoord": 0, "scale": 1.0}
@@ -234,8 +246,9 @@ class _Document:
 
     def _image(self, image: NDArray[np.uint8]) -> int:
         if id(image) not in self._images:
-            view = self._buffer_view(self._pngs[id(image)])
-            self._images[id(image)] = self._append("images", {"bufferView": view, "mimeType": "image/png"})
+            file = self._image_files[id(image)]
+            view = self._buffer_view(file.data)
+            self._images[id(image)] = self._append("images", {"bufferView": view, "mimeType": file.mime_type})
         return self._images[id(image)]
 
     def _sampler(self, texture: Texture) -> int:
@@ -253,8 +266,10 @@ class _Document:
     def pack(self) -> list[bytes]:
         """The file's bytes in order: header, JSON chunk, binary chunk (glTF 2.0, section 4.4)."""
         self.json["buffers"] = [{"byteLength": self._length}]
-        if self._extensions:
-            self.json["extensionsUsed"] = sorted(self._extensions)
+        if self._extensions or self._required:
+            self.json["extensionsUsed"] = sorted(self._extensions | self._required)
+        if self._required:
+            self.json["extensionsRequired"] = sorted(self._required)
         text = json.dumps(self.json, separators=(",", ":"), ensure_ascii=False).encode()
         text += b" " * (-len(text) % 4)
         total = 12 + 8 + len(text) + 8 + self._length
@@ -371,19 +386,3 @@ def _texture_transform(matrix: NDArray[np.float64]) -> _Json:
     if (scale_u, scale_v) != (1.0, 1.0):
         fields["scale"] = [float(scale_u), float(scale_v)]
     return fields
-
-
-def _encode_images(materials: Sequence[Material]) -> dict[int, bytes]:
-    """PNG files of all images by the id() of their array, made in parallel (zlib lets threads run)."""
-    images = {id(t.image): t.image for material in materials for t in _textures(material)}
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        return dict(zip(images, pool.map(_encode_png, images.values()), strict=True))
-
-
-def _encode_png(image: NDArray[np.uint8]) -> bytes:
-    if image.ndim != 3 or image.dtype != np.uint8 or not 1 <= image.shape[2] <= 4 or 0 in image.shape:
-        raise AssetError(f"a texture is {image.dtype} {image.shape}; expected uint8 (h, w, 1 to 4)")
-    pixels = np.ascontiguousarray(image[:, :, 0] if image.shape[2] == 1 else image)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
