@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,3 +44,21 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError):
             raise VoxlumeError(f"cannot write {path}: {error.strerror or error}") from error
         raise
+
+
+@contextmanager
+def atomic_write_all(paths: Sequence[str | Path]) -> Iterator[list[BinaryIO]]:
+    """Files that belong together, written as by :func:`atomic_write`: all of them appear, or none.
+
+    They take their names from the last to the first, once every byte of all of them is on the disk.
+
+    Raises
+    ------
+    VoxlumeError : one of them cannot be written.
+    """
+    with ExitStack() as stack:
+        files = [stack.enter_context(atomic_write(path)) for path in paths]
+        yield files
+        for file in files:
+            file.flush()
+            os.fsync(file.fileno())

@@ -6,14 +6,23 @@ from pathlib import Path
 
 from voxlume.asset import Asset
 from voxlume.errors import VoxlumeError
+from voxlume.mesh.write_glb import write_glb
 from voxlume.mesh.write_images import QUALITY, ImageFormat
+from voxlume.mesh.write_obj import write_obj
+from voxlume.mesh.write_ply import write_ply
+from voxlume.mesh.write_stl import LONGEST_SIDE_MM, write_stl
 
-ENDINGS = (".glb",)
+ENDINGS = (".glb", ".obj", ".ply", ".stl")
 """Endings that :func:`write_asset` knows."""
 
 
 def write_asset(
-    asset: Asset, path: str | Path, *, image_format: ImageFormat = "webp", quality: int = QUALITY
+    asset: Asset,
+    path: str | Path,
+    *,
+    image_format: ImageFormat = "webp",
+    quality: int = QUALITY,
+    longest_side_mm: float | None = LONGEST_SIDE_MM,
 ) -> tuple[str, ...]:
     """Write an asset in the format that the name's ending says.
 
@@ -21,7 +30,8 @@ def write_asset(
     ----------
     asset : in the glTF frame.
     path : the file to write; it appears only when it is complete.
-    image_format, quality : of the textures.
+    image_format, quality : of textures; OBJ takes PNG in the place of WebP.
+    longest_side_mm : of STL, see :func:`voxlume.mesh.write_stl.write_stl`.
 
     Returns
     -------
@@ -31,9 +41,13 @@ def write_asset(
     ------
     VoxlumeError : another ending, an asset that cannot be written, or the file cannot be.
     """
-    from voxlume.mesh.write_glb import write_glb
-
     ending = Path(path).suffix.lower()
     if ending == ".glb":
         return write_glb(asset, path, image_format=image_format, quality=quality)
+    if ending == ".obj":
+        return write_obj(asset, path, image_format=image_format, quality=quality)
+    if ending == ".ply":
+        return write_ply(asset, path)
+    if ending == ".stl":
+        return write_stl(asset, path, longest_side_mm=longest_side_mm)
     raise VoxlumeError(f"cannot write {path}: the name must end in {' or '.join(ENDINGS)}")

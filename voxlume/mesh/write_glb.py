@@ -19,6 +19,13 @@ from numpy.typing import NDArray
 from voxlume.asset import Asset, Material, Mesh, Texture
 from voxlume.errors import AssetError
 from voxlume.files import atomic_write
+from voxlume.mesh.write_checks import (
+    float32_offset,
+    float32_positions,
+    sound_meshes,
+    textures_of,
+    unit_normals,
+)
 from voxlume.mesh.write_images import QUALITY, ImageFile, ImageFormat, encode_textures
 
 _GENERATOR = "Voxlume"
@@ -59,12 +66,10 @@ def write_glb(
         not fit together; a texture transform with shear; more than 4 GiB of data.
     VoxlumeError : the file cannot be written.
     """
-    meshes = [mesh for mesh in asset.meshes if len(mesh.faces)]
-    if not meshes:
-        raise AssetError(f"{asset.name or 'asset'}: there is no triangle to write")
+    meshes = sound_meshes(asset)
     images, notes = encode_textures([asset.material_of(mesh) for mesh in meshes], image_format, quality)
     document = _Document(images)
-    offset = _common_offset(meshes)
+    offset = float32_offset(meshes)
     nodes: list[_Json] = []
     for mesh in meshes:
         nodes.append({"mesh": document.add_mesh(mesh, asset.material_of(mesh), offset)} | _named(mesh.name))
@@ -80,27 +85,6 @@ def write_glb(
     with atomic_write(path) as file:
         file.writelines(parts)
     return tuple(notes)
-
-
-def _common_offset(meshes: Sequence[Mesh]) -> NDArray[np.float64]:
-    """Zero, or the centre of all vertices if float32 would lose much more than at the origin.
-
-    One offset for all meshes, because neighbours that share a border must be rounded alike.
-    """
-    for mesh in meshes:
-        if not np.isfinite(mesh.vertices).all():
-            raise AssetError(f"mesh '{mesh.name}': a vertex coordinate is not a finite number")
-    lo = np.min([mesh.vertices.min(0) for mesh in meshes], 0)
-    hi = np.max([mesh.vertices.max(0) for mesh in meshes], 0)
-    extent = float((hi / 2 - lo / 2).max()) * 2
-    # At the origin rounding costs up to 2^-25 of the extent; up to 2^-22 goes unseen.
-    lost = max(_rounding_loss(mesh.vertices) for mesh in meshes)
-    return lo / 2 + hi / 2 if lost > extent * 2.0**-22 else np.zeros(3)
-
-
-def _rounding_loss(values: NDArray[np.float64]) -> float:
-    with np.errstate(over="ignore"):
-        return float(np.abs(values - values.astype(np.float32)).max())
 
 
 class _Document:
@@ -148,16 +132,10 @@ class _Document:
         return self._append("accessors", accessor)
 
     def add_mesh(self, mesh: Mesh, material: Material, offset: NDArray[np.float64]) -> int:
-        _check_arrays(mesh)
-        with np.errstate(over="ignore"):
-            positions = (mesh.vertices - offset).astype(np.float32)
-        if not np.isfinite(positions).all():
-            raise AssetError(
-                f"mesh '{mesh.name}': coordinates are too large for float32; scale the asset down"
-            )
+        positions = float32_positions(mesh, offset)
         attributes = {"POSITION": self._accessor(positions, _ARRAY_BUFFER, bounds=True)}
         if mesh.normals is not None:
-            attributes["NORMAL"] = self._accessor(_unit_normals(mesh), _ARRAY_BUFFER)
+            attributes["NORMAL"] = self._accessor(unit_normals(mesh), _ARRAY_BUFFER)
         for i, uv in enumerate(_uv_sets(mesh, material)):
             attributes[f"TEXCOORD_{i}"] = self._accessor(uv, _ARRAY_BUFFER)
         if mesh.colors is not None:
@@ -291,25 +269,6 @@ def _unit_range(values: Sequence[float]) -> list[float]:
     return [min(max(float(x), 0.0), 1.0) for x in values]
 
 
-def _check_arrays(mesh: Mesh) -> None:
-    n = len(mesh.vertices)
-    if mesh.faces.min() < 0 or mesh.faces.max() >= n:
-        raise AssetError(f"mesh '{mesh.name}': a face names a vertex that does not exist")
-    arrays = {f"UV set {i}": (uv, (2,)) for i, uv in enumerate(mesh.uvs)}
-    if mesh.normals is not None:
-        arrays["normals"] = (mesh.normals, (3,))
-    if mesh.colors is not None:
-        arrays["colours"] = (mesh.colors, (4,))
-    for name, values in mesh.attributes.items():
-        width = values.shape[1:] if values.shape[1:] in {(), (1,), (2,), (3,), (4,)} else (4,)
-        arrays[f"attribute {name}"] = (values, width)
-    for what, (array, width) in arrays.items():
-        if array.shape != (n, *width):
-            raise AssetError(f"mesh '{mesh.name}': {what} has shape {array.shape}, expected {(n, *width)}")
-        if what != "normals" and not np.isfinite(array).all():
-            raise AssetError(f"mesh '{mesh.name}': {what} holds a value that is not a finite number")
-
-
 def _compact_indices(faces: NDArray[np.int32]) -> NDArray[Any]:
     """(3 m,) indices in the smallest type whose largest value, the restart mark, stays unused."""
     largest = int(faces.max())
@@ -319,49 +278,11 @@ def _compact_indices(faces: NDArray[np.int32]) -> NDArray[Any]:
     return faces.astype(np.uint32).reshape(-1)
 
 
-def _unit_normals(mesh: Mesh) -> NDArray[np.float32]:
-    """Normals (n, 3) of exactly unit length as far as float32 goes; unusable ones from the faces."""
-    assert mesh.normals is not None
-    normals, good = _normalize(mesh.normals.astype(np.float64))
-    if not good.all():
-        # Scaled to unit size so that cross products neither overflow nor vanish.
-        p = mesh.vertices - mesh.vertices.mean(0)
-        p = p / max(float(np.abs(p).max()), np.finfo(np.float64).tiny)
-        a, b, c = (p[mesh.faces[:, k]] for k in range(3))
-        area_vectors = np.cross(b - a, c - a)
-        sums = np.zeros_like(p)
-        for k in range(3):
-            np.add.at(sums, mesh.faces[:, k], area_vectors)
-        substitute, usable = _normalize(sums)
-        substitute[~usable] = (0.0, 1.0, 0.0)
-        normals[~good] = substitute[~good]
-    return normals.astype(np.float32)
-
-
-def _normalize(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        length = np.linalg.norm(vectors, axis=1)
-        good = (length > 1e-30) & (length < np.inf)
-        return np.where(good[:, None], vectors / length[:, None], 0.0), good
-
-
 def _uv_sets(mesh: Mesh, material: Material) -> list[NDArray[np.float32]]:
     """The mesh's UV sets; missing ones that the material looks up are zero, as renderers take them."""
-    needed = max((t.texcoord + 1 for t in _textures(material)), default=0)
+    needed = max((t.texcoord + 1 for t in textures_of(material)), default=0)
     missing = [np.zeros((len(mesh.vertices), 2), np.float32)] * (needed - len(mesh.uvs))
     return [uv.astype(np.float32) for uv in mesh.uvs] + missing
-
-
-def _textures(material: Material) -> list[Texture]:
-    textures = [
-        material.base_color_texture,
-        material.metallic_roughness_texture,
-        material.emissive_texture,
-        material.normal_texture,
-        material.occlusion_texture,
-        material.transmission_texture,
-    ]
-    return [t for t in textures if t is not None]
 
 
 def _texture_transform(matrix: NDArray[np.float64]) -> _Json:
