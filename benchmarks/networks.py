@@ -395,21 +395,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = options.rows.split(",")
     print(f"matmul ceiling {bench.ceiling:.1f} TFLOP/s", flush=True)
     result: Row = {"environment": environment(options.device), "matmul_tflops": round(bench.ceiling, 1)}
-    for name in ("convolutions", "flows", "autoencoders"):
-        if name in rows:
-            getattr(bench, name)()
+    name = f"networks_{options.scale}_{device.type}"
+
+    def keep_rows() -> Path:
+        """What is known so far, so that a run that is cut short leaves its finished rows."""
+        return keep(result | {"rows": bench.rows}, name, options.out)
+
+    for group in ("convolutions", "flows", "autoencoders"):
+        if group in rows:
+            getattr(bench, group)()
             bench.networks.release()
-    if "first" in rows:
-        bench.add("first decode in a new process", first_decode(options.scale, options.device))
+            keep_rows()
     if "cascade" in rows:
         result["cascade"] = bench.cascade()
         bench.add("all networks of the cascade", result["cascade"]["ms"])
+        keep_rows()
     if "budgets" in rows and device.type == "cuda":
         result["budgets"] = bench.budgets()
         print(result["budgets"], flush=True)
-    result["rows"] = bench.rows
-    name = f"networks_{options.scale}_{device.type}"
-    print(f"wrote {keep(result, name, options.out)}")
+        keep_rows()
+    if "first" in rows:
+        bench.networks.release()
+        bench.add("first decode in a new process", first_decode(options.scale, options.device))
+    print(f"wrote {keep_rows()}")
 
 
 if __name__ == "__main__":
