@@ -11,8 +11,9 @@ from voxlume.mesh.write_images import QUALITY, ImageFormat
 from voxlume.mesh.write_obj import write_obj
 from voxlume.mesh.write_ply import write_ply
 from voxlume.mesh.write_stl import LONGEST_SIDE_MM, write_stl
+from voxlume.mesh.write_usdz import write_usdz
 
-ENDINGS = (".glb", ".obj", ".ply", ".stl")
+ENDINGS = (".glb", ".obj", ".ply", ".stl", ".usdz")
 """Endings that :func:`write_asset` knows."""
 
 
@@ -30,7 +31,7 @@ def write_asset(
     ----------
     asset : in the glTF frame.
     path : the file to write; it appears only when it is complete.
-    image_format, quality : of textures; OBJ takes PNG in the place of WebP.
+    image_format, quality : of textures; OBJ and USDZ take PNG in the place of WebP.
     longest_side_mm : of STL, see :func:`voxlume.mesh.write_stl.write_stl`.
 
     Returns
@@ -50,4 +51,6 @@ def write_asset(
         return write_ply(asset, path)
     if ending == ".stl":
         return write_stl(asset, path, longest_side_mm=longest_side_mm)
+    if ending == ".usdz":
+        return write_usdz(asset, path, image_format=image_format, quality=quality)
     raise VoxlumeError(f"cannot write {path}: the name must end in {' or '.join(ENDINGS)}")

@@ -14,7 +14,7 @@ from voxlume.asset import Asset, Material, Mesh, Texture
 from voxlume.files import atomic_write_all
 from voxlume.mesh.write_checks import sound_meshes, textures_of, unit_normals
 from voxlume.mesh.write_images import QUALITY, ImageFormat, TextureImage, encode_images
-from voxlume.mesh.write_text import FLOAT32_DIGITS, digits_for, rows, words
+from voxlume.mesh.write_text import digits_for, rows, words
 from voxlume.srgb import linear_to_srgb, srgb_to_linear
 
 _Pixels = NDArray[np.uint8]
@@ -159,22 +159,22 @@ def _geometry(
     asset: Asset, meshes: Sequence[Mesh], names: Mapping[int, str], library: str
 ) -> Iterator[bytes]:
     """The lines of the OBJ file; indices count from 1 through all meshes."""
-    digits = digits_for(meshes)
+    number = f".{digits_for(meshes)}g"
     yield b"# written by Voxlume\n" + (f"mtllib {library}\n".encode() if names else b"")
     first = np.ones(3, np.int64)  # of vertex, UV and normal
     for i, mesh in enumerate(meshes):
         material = asset.material_of(mesh)
         yield f"o {_word(mesh.name) or f'mesh_{i}'}\n".encode()
         if mesh.colors is None:
-            yield from rows(mesh.vertices, "v ", " ", "\n", digits)
+            yield from rows(mesh.vertices, "v ", " ", "\n", number)
         else:
             colors = linear_to_srgb(np.clip(mesh.colors[:, :3], 0, 1))
-            yield from rows(np.hstack([mesh.vertices, colors]), "v ", " ", "\n", digits)
+            yield from rows(np.hstack([mesh.vertices, colors]), "v ", " ", "\n", number)
         uvs = _uvs(mesh, material)
         if uvs is not None:
-            yield from rows(uvs, "vt ", " ", "\n", FLOAT32_DIGITS)
+            yield from rows(uvs, "vt ", " ", "\n")
         if mesh.normals is not None:
-            yield from rows(unit_normals(mesh), "vn ", " ", "\n", FLOAT32_DIGITS)
+            yield from rows(unit_normals(mesh), "vn ", " ", "\n")
         if mesh.material >= 0:
             yield f"usemtl {names[id(material)]}\n".encode()
         present = np.array([True, uvs is not None, mesh.normals is not None])

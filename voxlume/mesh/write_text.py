@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +27,11 @@ def digits_for(meshes: Sequence[Mesh]) -> int:
     return min(FLOAT32_DIGITS + int(np.ceil(np.log10(farthest / max(extent, farthest * 1e-8)))), 17)
 
 
-def rows(table: NDArray[np.floating], before: str, between: str, after: str, digits: int) -> Iterator[bytes]:
-    """Rows of a table (n, k), each ``before a between b ... after``."""
-    row = before + between.join([f"%.{digits}g"] * table.shape[1]) + after
+def rows(
+    table: NDArray[Any], before: str, between: str, after: str, number: str = f".{FLOAT32_DIGITS}g"
+) -> Iterator[bytes]:
+    """Rows of a table (n, k) in pieces of text, each row ``before a between b ... after``."""
+    row = before + between.join([f"%{number}"] * table.shape[1]) + after
     for first in range(0, len(table), _ROWS_AT_ONCE):
         part = table[first : first + _ROWS_AT_ONCE]
         yield ((row * len(part)) % tuple(part.reshape(-1).tolist())).encode()
