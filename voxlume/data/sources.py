@@ -1,0 +1,128 @@
+"""Where objects come from: seeds, the open collection, folders of meshes; and which of them training sees.
+
+A source is a small recipe; :meth:`Source.make` follows it. The same recipe gives the same object on every
+machine, so a data set is a list of recipes, and evaluation takes the ones that training never gets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from voxlume.asset import Asset
+from voxlume.data.open_assets import read_collection
+from voxlume.errors import VoxlumeError
+
+Kind = Literal["procedural", "open", "dressed", "mesh"]
+"""Made from a seed; from the open collection as it is; from there in a procedural material; a user's file."""
+
+Split = Literal["train", "held_out", "held_out_families"]
+SPLITS: tuple[Split, ...] = ("train", "held_out", "held_out_families")
+
+FIRST_SEED: dict[Split, int] = {"train": 0, "held_out": 1_000_000_000, "held_out_families": 2_000_000_000}
+"""Seeds of one split follow from here; no data set is large enough to reach the next."""
+
+MESH_ENDINGS = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A recipe for one object.
+
+    Attributes
+    ----------
+    name : unique in a data set.
+    seed : of a procedural object, or of the material of a dressed one.
+    family : of a procedural object; None lets the seed draw it.
+    path : of the file, for the other kinds.
+    """
+
+    name: str
+    kind: Kind
+    seed: int = 0
+    family: str | None = None
+    path: Path | None = None
+
+    def make(self) -> Asset:
+        """The object, in its own units in the glTF frame.
+
+        Raises
+        ------
+        AssetError : a file cannot be read.
+        """
+        if self.path is None:
+            from voxlume.data.procedural import make_object
+
+            return make_object(self.seed, self.family)
+        from voxlume.mesh.read import load
+
+        asset = load(self.path)
+        if self.kind == "dressed":
+            from voxlume.data.procedural import dress
+
+            asset = dress(asset, self.seed)
+        return replace(asset, name=self.name)
+
+
+def procedural_sources(count: int, split: Split = "train") -> list[Source]:
+    """``count`` procedural objects of a split; held-out families take turns."""
+    from voxlume.data.procedural import HELD_OUT_FAMILIES, family_of
+
+    sources = []
+    for seed in range(FIRST_SEED[split], FIRST_SEED[split] + count):
+        if split == "held_out_families":
+            family: str | None = HELD_OUT_FAMILIES[seed % len(HELD_OUT_FAMILIES)]
+        else:
+            family = None
+        sources.append(Source(f"{family or family_of(seed)}/{seed}", "procedural", seed, family))
+    return sources
+
+
+def open_sources(folder: str | Path, split: Split = "train", dressed: int = 1) -> list[Source]:
+    """The open collection's part of a split: every model as it is, and ``dressed`` times in other materials.
+
+    Raises
+    ------
+    VoxlumeError : the folder is no collection.
+    """
+    if split == "held_out_families":
+        return []
+    sources = []
+    for asset in read_collection(folder):
+        if asset.held_back != (split == "held_out"):
+            continue
+        sources.append(Source(asset.name, "open", path=asset.path))
+        for variant in range(dressed):
+            seed = _hash(asset.name, variant)
+            sources.append(Source(f"{asset.name}+{variant}", "dressed", seed, path=asset.path))
+    return sources
+
+
+def mesh_sources(folder: str | Path) -> list[Source]:
+    """Every mesh file directly in a folder or one folder below, sorted by name; or the one file given.
+
+    Raises
+    ------
+    VoxlumeError : there is none.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        return [Source(folder.stem, "mesh", path=folder)]
+    found = [path for pattern in ("*", "*/*") for path in folder.glob(pattern)]
+    meshes = sorted(path for path in found if path.suffix.lower() in MESH_ENDINGS and path.is_file())
+    if not meshes:
+        raise VoxlumeError(f"{folder} holds no mesh file ({', '.join(MESH_ENDINGS)})")
+    return [Source(str(path.relative_to(folder)), "mesh", path=path) for path in meshes]
+
+
+def shuffled(sources: Sequence[Source]) -> list[Source]:
+    """In an order that is random but the same everywhere, so that any first part is a fair choice."""
+    return sorted(sources, key=lambda source: _hash(source.name, 0))
+
+
+def _hash(name: str, number: int) -> int:
+    """31 bits."""
+    return int.from_bytes(hashlib.sha256(f"{name} {number}".encode()).digest()[:4], "big") >> 1
