@@ -17,8 +17,8 @@ class InitModel:
 
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     """Folder to make."""
-    preset: Literal["tiny"] = "tiny"
-    """Sizes of the networks."""
+    preset: Literal["tiny", "nano", "published"] = "tiny"
+    """Sizes of the networks; ``published`` writes 16 GB."""
     seed: int = 0
     """Of the weights."""
 

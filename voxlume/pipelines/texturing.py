@@ -31,7 +31,8 @@ class TexturingOptions:
 
     Attributes
     ----------
-    resolution : of the voxels: the model's base resolution (512) or twice that (1024, the default).
+    resolution : of the voxels: the model's base resolution (512) or twice that (1024); None is the higher one
+        that the model has networks for.
     seed, views, background, forecast, material_sampler : as for image to 3D.
     """
 
@@ -101,7 +102,8 @@ class Texturing:
         """
         options = options or TexturingOptions()
         networks, config = self.networks, self.networks.folder.config
-        kind = parse_type(options.resolution or 2 * config.base_resolution, config.base_resolution)
+        best = 2 if networks.folder.has(stages.MATERIAL_FLOWS[1]) else 1
+        kind = parse_type(options.resolution or best * config.base_resolution, config.base_resolution)
         require(
             networks.folder,
             [stages.SHAPE_ENCODER, stages.MATERIAL_FLOWS[kind.high], stages.MATERIAL_DECODER],
