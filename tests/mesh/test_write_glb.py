@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.mesh.full_asset import full_asset, image, rotated, square
 from tests.paths import ASSETS_DIR, SHARED_MISSING
 from tests.validator import assert_valid
 from voxlume.asset import Asset, Material, Mesh, Texture
@@ -22,54 +23,6 @@ from voxlume.mesh.read import load
 from voxlume.mesh.write_glb import write_glb
 
 RNG = np.random.default_rng(7)
-
-
-def square(offset: NDArray[np.float64] | None = None, **fields: Any) -> Mesh:
-    corners = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], np.float64)
-    vertices = corners if offset is None else corners + offset
-    return Mesh(vertices, np.array([[0, 1, 2], [0, 2, 3]], np.int32), **fields)
-
-
-def image(channels: int, height: int = 5, width: int = 7) -> NDArray[np.uint8]:
-    return RNG.integers(0, 256, (height, width, channels), np.uint8)
-
-
-def rotated(angle: float, scale: tuple[float, float], offset: tuple[float, float]) -> NDArray[np.float64]:
-    sin, cos = np.sin(angle), np.cos(angle)
-    matrix = np.array([[cos, sin], [-sin, cos]]) @ np.diag(scale)
-    return np.column_stack([matrix, offset])
-
-
-def full_asset() -> Asset:
-    shared = image(4)
-    material = Material(
-        name="everything",
-        base_color_factor=(0.5, 0.25, 1.0, 0.75),
-        base_color_texture=Texture(shared, wrap=("mirror", "clamp"), texcoord=1),
-        metallic_factor=0.3,
-        roughness_factor=0.6,
-        metallic_roughness_texture=Texture(image(3), transform=rotated(0.7, (2, -0.5), (0.1, 0.2))),
-        alpha_mode="MASK",
-        alpha_cutoff=0.3,
-        double_sided=True,
-        emissive_factor=(0.5, 4.0, 1.0),
-        emissive_texture=Texture(shared, nearest=True),
-        normal_texture=Texture(image(3, 64, 64)),
-        normal_scale=0.5,
-        occlusion_texture=Texture(image(1)),
-        transmission_factor=0.5,
-        transmission_texture=Texture(image(2)),
-    )
-    full = square(
-        normals=np.tile(np.float32([0, 0, 1]), (4, 1)),
-        uvs=(RNG.random((4, 2), np.float32), RNG.random((4, 2), np.float32)),
-        colors=RNG.random((4, 4), np.float32),
-        attributes={"METALLIC": RNG.random(4, np.float32), "ROUGHNESS": RNG.random(4, np.float32)},
-        material=0,
-        name="full",
-    )
-    plain = square(np.array([3.0, 0, 0]), name="plain")
-    return Asset((full, plain), (material, Material(name="unused")), name="test scene")
 
 
 def read_glb(path: Path) -> tuple[dict[str, Any], bytes]:

@@ -175,8 +175,10 @@ class _PreviewSurface:
         elif any(m.emissive_factor):
             inputs.append(f"color3f inputs:emissiveColor = {_tuple(m.emissive_factor)}")
         if m.normal_texture is not None:
-            s = m.normal_scale
-            self._texture("Normal", m.normal_texture, (2 * s, 2 * s, 2.0, 1.0), bias=(-s, -s, -1.0, 0.0))
+            # USD's rules allow no other scale than the one that decodes the map.
+            self._texture("Normal", m.normal_texture, (2.0, 2.0, 2.0, 1.0), bias=(-1.0, -1.0, -1.0, 0.0))
+            if m.normal_scale != 1:
+                self.notes.append(f"material '{m.name}': the scale of the normal map is left out")
             inputs.append(self._input("normal3f", "normal", "Normal", "rgb"))
         if m.occlusion_texture is not None:
             self._texture("Occlusion", m.occlusion_texture, (1.0,) * 4)
@@ -249,7 +251,7 @@ class _PreviewSurface:
 
 
 def _tuple(values: Iterable[float]) -> str:
-    return "(" + ", ".join(f"{float(x):.9g}" for x in values) + ")"
+    return "(" + ", ".join(repr(float(x)) for x in values) + ")"
 
 
 def _identifiers(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:

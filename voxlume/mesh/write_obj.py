@@ -43,7 +43,8 @@ def write_obj(
     VoxlumeError : a file cannot be written.
     """
     path = Path(path)
-    meshes = sound_meshes(asset)
+    # Those without a material come first, since a material holds until the next one is named.
+    meshes = sorted(sound_meshes(asset), key=lambda mesh: mesh.material >= 0)
     used = {id(m): m for m in (asset.material_of(mesh) for mesh in meshes if mesh.material >= 0)}
     stem = re.sub(r"\s", "_", path.stem)  # readers split the lines that name files
     names = _unique_names([material.name for material in used.values()])
