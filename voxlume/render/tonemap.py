@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from voxlume.jit import inner_kernel
 from voxlume.srgb import linear_to_srgb
 
-_REFLECTED = 0.02
-_START = 0.78
-_DESATURATION = 0.15
+REFLECTED = 0.02
+START = 0.78
+DESATURATION = 0.15
 
 
 @inner_kernel
@@ -21,16 +21,16 @@ def neutral(red: float, green: float, blue: float) -> tuple[float, float, float]
     dark colours instead of 0.04: our studio is half as bright as the white room it is made for.
     """
     low = min(red, green, blue)
-    offset = low - low * low / (4 * _REFLECTED) if low < 2 * _REFLECTED else _REFLECTED
+    offset = low - low * low / (4 * REFLECTED) if low < 2 * REFLECTED else REFLECTED
     red, green, blue = red - offset, green - offset, blue - offset
     peak = max(red, green, blue)
-    if peak < _START:
+    if peak < START:
         return red, green, blue
-    d = 1.0 - _START
-    new_peak = 1.0 - d * d / (peak + d - _START)
+    d = 1.0 - START
+    new_peak = 1.0 - d * d / (peak + d - START)
     scale = new_peak / peak
     red, green, blue = red * scale, green * scale, blue * scale
-    g = 1.0 - 1.0 / (_DESATURATION * (peak - new_peak) + 1.0)
+    g = 1.0 - 1.0 / (DESATURATION * (peak - new_peak) + 1.0)
     return red + g * (new_peak - red), green + g * (new_peak - green), blue + g * (new_peak - blue)
 
 
