@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import igl
 import numpy as np
 from numpy.typing import NDArray
 
 from voxlume.errors import AssetError
+from voxlume.evaluation.nearest import NearestTree
 
-_BATCH = 65536
 _R2 = (0.7548776662466927, 0.5698402909980532)  # 1 / g and 1 / g^2 with g^3 = g + 1 (Roberts, 2018)
 
 
@@ -71,8 +70,7 @@ class Surface:
         if not double_area.sum() > 0:
             raise AssetError(f"{name}: all triangles are degenerate, there is no surface to compare")
         self._solid = np.flatnonzero(double_area > 0)
-        self._tree: igl.AABB | None = None
-        self._tree_faces = self.faces if len(self._solid) == len(faces) else self.faces[self._solid]
+        self._tree: NearestTree | None = None
 
     def draw(self, count: int, seed: int) -> SurfacePoints:
         """``count`` points, uniform by area and stratified along the faces' order; the same for a seed."""
@@ -95,39 +93,10 @@ class Surface:
     def nearest(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], SurfacePoints]:
         """For (n, 3) points the distances float64 (n,) to the surface and the points on it."""
         if self._tree is None:
-            self._tree = igl.AABB()
-            self._tree.init(self.vertices, self._tree_faces)
-        squared, face, closest = [], [], []
-        for start in range(0, len(points), _BATCH):
-            batch = np.ascontiguousarray(points[start : start + _BATCH], np.float64)
-            d, f, c = self._tree.squared_distance(self.vertices, self._tree_faces, batch)
-            squared.append(np.atleast_1d(d))
-            face.append(np.atleast_1d(f))
-            closest.append(np.atleast_2d(c))
-        if not squared:
-            empty = np.zeros((0, 3))
-            return np.zeros(0), SurfacePoints(empty, np.zeros(0, np.int64), empty, empty)
-        index = self._solid[np.concatenate(face)]
-        position = np.concatenate(closest)
-        found = SurfacePoints(position, index, self._barycentric(position, index), self.normal[index])
-        return np.sqrt(np.maximum(np.concatenate(squared), 0)), found
+            self._tree = NearestTree(self.vertices[self.faces[self._solid]])
+        distance, triangle, barycentric = self._tree.query(points)
+        return distance, self.at(self._solid[triangle], barycentric)
 
     def forget_tree(self) -> None:
         """Free the search tree, which takes more memory than the mesh."""
         self._tree = None
-
-    def _barycentric(self, points: NDArray[np.float64], face: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Weights (n, 3), clipped to the face, of points on (n,) faces."""
-        a, b, c = np.moveaxis(self.vertices[self.faces[face]], 1, 0)
-        normal = self.normal[face]
-        weights = np.stack(
-            [
-                np.einsum("nc,nc->n", np.cross(c - b, points - b), normal),
-                np.einsum("nc,nc->n", np.cross(a - c, points - c), normal),
-                np.einsum("nc,nc->n", np.cross(b - a, points - a), normal),
-            ],
-            axis=1,
-        )
-        weights = np.maximum(weights, 0)
-        total = weights.sum(axis=1, keepdims=True)
-        return np.where(total > 0, weights / np.where(total > 0, total, 1), 1 / 3)
