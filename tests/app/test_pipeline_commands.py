@@ -52,13 +52,17 @@ def test_generate(
 ) -> None:
     out = tmp_path / f"ball.{ending}"
     facts = run_json(
-        capsys, "generate", str(cut_out), str(out), "--model", str(tiny_model), "--resolution", "512", *QUICK
-    )
+        capsys, "generate", str(cut_out), str(out), "--model", str(tiny_model), "--resolution", "512", *QUICK,
+        "--texture-size", "256", "--faces", "2000",
+    )  # fmt: skip
     assert facts["output"] == str(out)
     assert facts["seed"] == 42
     assert facts["resolution"] == 32
     if ending == "glb":
-        assert load(out).meshes[0].colors is not None
+        texture = load(out).materials[0].base_color_texture
+        assert texture is not None
+        assert texture.image.shape[:2] == (256, 256)
+        assert 1900 <= load(out).num_faces <= 2000
     else:
         assert len(OVoxel.load(out)) == facts["voxels"]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from voxlume.app.console import progress_bar, say, show
+from voxlume.app.export_options import ExportOptions
 from voxlume.app.model_options import ModelOptions
 from voxlume.app.paths import check_output
 from voxlume.app.sampler_options import Sampler
@@ -24,7 +25,8 @@ class Generate:
     """Make a 3D asset of one picture, or of several pictures of the same object."""
 
     files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE... OUT")]
-    """Pictures, best with transparent background, then what to write: .glb, .vxz or .npz."""
+    """Pictures, best with transparent background, then what to write: .glb, .obj, .ply, .stl, .usdz, .vxz
+    or .npz."""
     model: Annotated[ModelOptions, tyro.conf.arg(name="")] = field(default_factory=ModelOptions)
     pipeline_type: str | None = None
     """512, 1024, 1024_cascade, 1536_cascade, ... (default: the model's, usually 1024_cascade)."""
@@ -51,6 +53,7 @@ class Generate:
     """Also make the material."""
     forecast: bool = False
     """Extrapolate about half of the steps: faster, slightly different."""
+    export: Annotated[ExportOptions, tyro.conf.arg(name="")] = field(default_factory=ExportOptions)
     save_latents: Path | None = None
     """Folder for the result of every stage."""
     from_latents: Path | None = None
@@ -59,12 +62,13 @@ class Generate:
     """Print the result as JSON."""
 
     def run(self) -> None:
-        from voxlume.pipelines.export import ENDINGS, export
+        from voxlume.mesh.export import ENDINGS, export
         from voxlume.pipelines.image_to_3d import ImageTo3D
 
         *pictures, output = self._files()
         check_output(output, ENDINGS)
         options = self._options()
+        export_options = self.export.options()
         began = time.perf_counter()
         pipeline = ImageTo3D.from_pretrained(self.model.model, **self.model.arguments())
         options = self._with_type(options, pipeline)
@@ -81,7 +85,10 @@ class Generate:
             path = output if len(results) == 1 else output.with_stem(f"{output.stem}_{index}")
             for warning in result.warnings:
                 say(f"warning: {path.name}: {warning}")
-            export(result.ovoxel, path)
+            with progress_bar() as progress:
+                written = export(result.ovoxel, path, export_options, progress=progress)
+            for note in written.notes:
+                say(f"note: {path.name}: {note}")
             samples.append(_facts(result, path))
         seconds = {"seconds": time.perf_counter() - began}
         if self.json and len(samples) != 1:

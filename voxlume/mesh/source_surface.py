@@ -36,14 +36,13 @@ class SourceSurface:
     resolution : of the voxels. All points below are in voxel units, (model frame + 0.5) * resolution.
     vertices : float64 (n, 3), one per voxel.
     faces : int32 (m, 3), by the voxel that they belong to.
+    attributes : float32 (n, 6) in [0, 1], or None for bare geometry.
     index : of the voxels, in the order of their keys.
     """
 
     def __init__(self, ovoxel: OVoxel) -> None:
-        """Raises AssetError where there is no surface, no material, or a value that is not finite."""
-        if ovoxel.attributes is None:
-            raise AssetError("the voxels carry no material; there is nothing to bake")
-        if not np.isfinite(ovoxel.attributes).all():
+        """Raises AssetError where there is no surface or a value that is not finite."""
+        if ovoxel.attributes is not None and not np.isfinite(ovoxel.attributes).all():
             raise AssetError(
                 "the voxels' material holds values that are not finite numbers; remake the voxels"
             )
@@ -63,7 +62,9 @@ class SourceSurface:
             raise AssetError("the voxels hold no surface: nowhere are four of them around a crossed edge")
         self.resolution = ovoxel.resolution
         self.vertices = self.index.coords.astype(np.float64) + dual
-        self.attributes = np.clip(ovoxel.attributes[order], 0, 1).astype(np.float32)
+        self.attributes: NDArray[np.float32] | None = None
+        if ovoxel.attributes is not None:
+            self.attributes = np.clip(ovoxel.attributes[order], 0, 1).astype(np.float32)
         # A quad's own voxel is the first of its four in the order of keys.
         owner = self.faces.reshape(-1, 6).min(axis=1)
         self._starts = 2 * np.searchsorted(owner, np.arange(len(self.index) + 1)).astype(np.int64)
@@ -104,6 +105,13 @@ class SourceSurface:
         sign = np.sign(np.einsum("nc,nc->n", own, normals[some][found]))
         return float(sign.mean()) if len(sign) else 0.0
 
+    def vertex_areas(self) -> NDArray[np.float64]:
+        """The area float64 (n,) of the surface that belongs to each vertex: a third of its faces'."""
+        corners = self.vertices[self.faces]
+        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        area = np.repeat(np.linalg.norm(cross, axis=1) / 6, 3)
+        return np.bincount(self.faces.reshape(-1), area, len(self.vertices)).astype(np.float64)
+
     def material(
         self, points: NDArray[np.float64], face: NDArray[np.int32], weights: NDArray[np.float64]
     ) -> NDArray[np.float32]:
@@ -112,7 +120,13 @@ class SourceSurface:
         Trilinear over the voxels around the point on the surface, but only those whose own surface faces
         the same way; interpolated over the face's corners where there are none. Points without a face get
         the nearest voxel's value.
+
+        Raises
+        ------
+        AssetError : the voxels carry no material.
         """
+        if self.attributes is None:
+            raise AssetError("the voxels carry no material; there is nothing to bake")
         values = np.empty((len(points), 6), np.float32)
         _materials(
             self.index.keys, self.index.slabs, self.index.first_x, self.vertices, self._normals,

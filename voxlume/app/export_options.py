@@ -1,0 +1,49 @@
+"""The options of every command that writes an asset made of voxels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from voxlume.mesh.export import ExportOptions as Options
+
+
+@dataclass
+class ExportOptions:
+    """What the asset file holds."""
+
+    faces: int | None = 500_000
+    """At most so many triangles; None keeps all."""
+    texture_size: int = 2048
+    """Side of the textures in texels, 64 to 8192."""
+    alpha_mode: Literal["auto", "opaque", "mask", "blend"] = "auto"
+    """auto: opaque unless a clear part of the surface is translucent."""
+    sides: Literal["auto", "single", "double"] = "auto"
+    """auto: both sides are drawn where the back of the surface can be seen."""
+    image_format: Literal["webp", "png", "jpeg"] = "webp"
+    """Of the textures in the file."""
+    clean: bool = True
+    """Drop dust and doubled triangles, fill small holes, make the winding consistent."""
+    remove_hidden: bool = False
+    """Also drop what cannot be seen from outside."""
+    vertex_colors: bool = False
+    """The surface as it is, all of it, with colours at its vertices and no textures."""
+
+    def options(self) -> Options:
+        """For :func:`voxlume.mesh.export.export`."""
+        from voxlume.asset import AlphaMode
+        from voxlume.mesh.clean import CleanOptions
+        from voxlume.mesh.export import ExportOptions as Options
+        from voxlume.mesh.textured import TexturedOptions
+
+        modes: dict[str, AlphaMode] = {"opaque": "OPAQUE", "mask": "MASK", "blend": "BLEND"}
+        textured = TexturedOptions(
+            faces=self.faces,
+            texture_size=self.texture_size,
+            cleaning=CleanOptions(remove_hidden=self.remove_hidden) if self.clean else None,
+            alpha_mode=modes.get(self.alpha_mode),
+            double_sided={"single": False, "double": True}.get(self.sides),
+        )
+        textured.check()
+        return Options(textured, self.vertex_colors, self.image_format)

@@ -1,0 +1,73 @@
+"""From an O-Voxel to the file that a user asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from voxlume.mesh import write
+from voxlume.mesh.from_voxels import surface_of
+from voxlume.mesh.textured import TexturedOptions, textured_asset
+from voxlume.mesh.write_images import ImageFormat
+from voxlume.ovoxel.grid import OVoxel
+from voxlume.progress import Progress
+
+ENDINGS = (*write.ENDINGS, ".vxz", ".npz")
+"""Endings of the files that :func:`export` writes."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What goes into the file; nothing of it matters for ``.vxz`` and ``.npz``.
+
+    Attributes
+    ----------
+    vertex_colors : the surface as extracted, all of it, with its material at the vertices; no textures.
+    textured : otherwise, how to make the textured asset.
+    image_format : of the textures.
+    """
+
+    textured: TexturedOptions = field(default_factory=TexturedOptions)
+    vertex_colors: bool = False
+    image_format: ImageFormat = "webp"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: the numbers of the mesh (0 for voxel files) and what the format could not hold."""
+
+    vertices: int = 0
+    faces: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def export(
+    ovoxel: OVoxel,
+    path: str | Path,
+    options: ExportOptions | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Exported:
+    """Write an asset or voxel file, by the name's ending.
+
+    Raises
+    ------
+    VoxlumeError : another ending, an empty surface, options that are not possible, or the file cannot be
+        written; nothing is left behind.
+    Cancelled : by the callback.
+    """
+    options = options or ExportOptions()
+    path = Path(path)
+    ending = path.suffix.lower()
+    if ending not in write.ENDINGS:
+        ovoxel.save(path)
+        return Exported()
+    if options.vertex_colors:
+        asset = surface_of(ovoxel, path.stem)
+    else:
+        textured = options.textured
+        if ending == ".stl":  # holds no material
+            textured = replace(textured, textures=False)
+        asset = textured_asset(ovoxel, textured, name=path.stem, progress=progress)
+    notes = write.write_asset(asset, path, image_format=options.image_format)
+    return Exported(asset.num_vertices, asset.num_faces, notes)

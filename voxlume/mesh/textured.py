@@ -1,0 +1,144 @@
+"""From an O-Voxel to an asset that any program shows: clean, simplify, unwrap, bake."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxlume.asset import AlphaMode, Asset, Material, Mesh, Texture
+from voxlume.errors import AssetError
+from voxlume.mesh.alpha import alpha_mode_of
+from voxlume.mesh.bake import bake
+from voxlume.mesh.clean import CleanOptions, clean
+from voxlume.mesh.normals import split_at_creases
+from voxlume.mesh.sidedness import needs_both_sides
+from voxlume.mesh.simplify import SMALLEST_BUDGET, simplify
+from voxlume.mesh.source_surface import SourceSurface
+from voxlume.mesh.unwrap import check_texture_size, unwrap
+from voxlume.ovoxel.grid import OVoxel
+from voxlume.progress import Progress
+
+DEFAULT_FACES = 500_000
+DEFAULT_TEXTURE_SIZE = 2048
+
+
+@dataclass(frozen=True)
+class TexturedOptions:
+    """How to make the asset.
+
+    Attributes
+    ----------
+    faces : budget of triangles; None keeps all.
+    textures : False leaves out unwrapping and baking.
+    texture_size : side of the square textures.
+    cleaning : what to repair before; None leaves the surface as extracted.
+    alpha_mode : None decides by how much of the surface is translucent.
+    double_sided : None decides by whether the back of some of the surface can be seen.
+    """
+
+    faces: int | None = DEFAULT_FACES
+    textures: bool = True
+    texture_size: int = DEFAULT_TEXTURE_SIZE
+    cleaning: CleanOptions | None = field(default_factory=CleanOptions)
+    alpha_mode: AlphaMode | None = None
+    double_sided: bool | None = None
+
+    def check(self) -> None:
+        """Refuse what cannot be, before any work is done.
+
+        Raises
+        ------
+        AssetError : a budget or a texture size that is not possible.
+        """
+        check_texture_size(self.texture_size)
+        if self.faces is not None and self.faces < SMALLEST_BUDGET:
+            raise AssetError(
+                f"a budget of {self.faces} faces is too small, ask for {SMALLEST_BUDGET} or more"
+            )
+
+
+def textured_asset(
+    ovoxel: OVoxel,
+    options: TexturedOptions | None = None,
+    *,
+    name: str = "",
+    progress: Progress | None = None,
+) -> Asset:
+    """The surface of an O-Voxel as one mesh with base-colour and metallic-roughness textures.
+
+    Parameters
+    ----------
+    ovoxel : with materials; without, the mesh gets neither UVs nor textures.
+    name : of the asset, its mesh and its material.
+
+    Returns
+    -------
+    Asset in the frame of the asset that the voxels were made from; the same to the bit for the same input.
+
+    Raises
+    ------
+    AssetError : no surface, values that are not finite, a budget or texture size that is not possible.
+    Cancelled : by the callback.
+    """
+    options = options or TexturedOptions()
+    options.check()
+    source = SourceSurface(ovoxel)
+    vertices, faces = _reduced(source, options, progress)
+    origin, faces, normals = split_at_creases(vertices, faces)
+    vertices = ovoxel.placement.to_gltf(vertices[origin] / ovoxel.resolution - 0.5)
+    normals = np.stack([normals[:, 0], normals[:, 2], -normals[:, 1]], axis=1)
+    double_sided = options.double_sided
+    if double_sided is None:
+        double_sided = needs_both_sides(vertices, faces)
+    if source.attributes is None or not options.textures:
+        material = Material(name=name, metallic_factor=0.0, double_sided=double_sided)
+        mesh = Mesh(vertices=vertices, faces=faces, normals=normals, material=0, name=name)
+        return Asset(meshes=(mesh,), materials=(material,), name=name)
+
+    cut = unwrap(vertices, faces, texture_size=options.texture_size, progress=progress)
+    mesh = Mesh(
+        vertices=vertices[cut.vertex],
+        faces=cut.faces,
+        normals=normals[cut.vertex],
+        uvs=(cut.uvs,),
+        material=0,
+        name=name,
+    )
+    baked = bake(
+        source,
+        mesh.vertices,
+        mesh.faces,
+        cut.uvs,
+        size=options.texture_size,
+        placement=ovoxel.placement,
+        progress=progress,
+    )
+    mode = options.alpha_mode or alpha_mode_of(source.attributes[:, 5], source.vertex_areas())
+    base_color = baked.base_color if mode != "OPAQUE" else np.ascontiguousarray(baked.base_color[..., :3])
+    material = Material(
+        name=name,
+        base_color_texture=Texture(base_color, wrap=("clamp", "clamp")),
+        metallic_roughness_texture=Texture(baked.metallic_roughness, wrap=("clamp", "clamp")),
+        alpha_mode=mode,
+        double_sided=double_sided,
+    )
+    return Asset(meshes=(mesh,), materials=(material,), name=name)
+
+
+def _reduced(
+    source: SourceSurface, options: TexturedOptions, progress: Progress | None
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """The source's surface in voxel units, cleaned and within the budget."""
+    vertices, faces, attributes = source.vertices, source.faces, source.attributes
+    if options.cleaning is not None:
+        cleaned = clean(vertices, faces, options.cleaning, voxel=1.0, progress=progress)
+        vertices, faces = cleaned.vertices, cleaned.faces
+        attributes = None if attributes is None else attributes[cleaned.origin]
+    if not len(faces):
+        raise AssetError("nothing is left of the surface after cleaning; keep small parts with dust_voxels=0")
+    if options.faces is not None:
+        reduced = simplify(vertices, faces, options.faces, colors=attributes, progress=progress)
+        vertices, faces = reduced.vertices, reduced.faces
+    return vertices, faces
