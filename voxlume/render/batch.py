@@ -148,7 +148,7 @@ class Projection:
             raise ValueError(f"{len(cameras)} cameras for {len(surfaces)} samples; one each is needed")
         self.surfaces, self.cameras, self.size = surfaces, cameras, size
         matrix = cameras.matrix()[surfaces.vertex_sample]
-        self.clip = (matrix[:, :, :3] * surfaces.vertices.float()[:, None]).sum(-1) + matrix[:, :, 3]
+        self.clip = (matrix[:, :, :3] * surfaces.vertices[:, None]).sum(-1) + matrix[:, :, 3]
         self.snapped = snap(self.clip.detach(), size)
 
     def nearest(
@@ -177,7 +177,7 @@ class Projection:
             picture = torch.where(drawn[rows], picture, -1)
         faces = self.surfaces.faces[rows]
         return nearest_faces(
-            self.clip.detach(), self.snapped, faces, picture, last - first, self.size, beyond
+            self.clip.detach().float(), self.snapped, faces, picture, last - first, self.size, beyond
         )
 
 
@@ -207,7 +207,7 @@ class Points:
 
     def _at_corners(self, values: Tensor) -> Tensor:
         # index_select has a quick backward pass, which indexing has not.
-        return values.index_select(0, self.corners.flatten()).reshape(len(self.face), 3, -1)
+        return values.index_select(0, self.corners.flatten()).unflatten(0, (-1, 3))
 
     def interpolate(self, values: Tensor) -> Tensor:
         """Values (n, k) of the vertices at the points, (p, k)."""

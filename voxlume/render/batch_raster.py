@@ -197,7 +197,7 @@ def check_kernels(device: torch.device) -> float:
     from voxlume.render import batch_triton
 
     random = torch.Generator().manual_seed(0)
-    size, count = 24, 400
+    size, count = 20, 200
     middle = torch.rand((count, 1, 3), generator=random) * torch.tensor([2.4, 2.4, 3]) - 1.2
     spread = 0.02 * 100 ** torch.rand((count, 1, 1), generator=random)
     clip = (middle + spread * torch.randn((count, 3, 3), generator=random)).reshape(-1, 3)

@@ -18,6 +18,7 @@ from voxlume.render.raster import SUBPIXEL
 _FACES = 128
 _LARGEST_BOX = 64  # pixels that one thread walks
 _PIXELS = 256
+_BLOCKS = 1024
 _PARTS = 8  # blocks that share a large face
 BITS = tl.constexpr(SUBPIXEL.bit_length() - 1)
 HALF = tl.constexpr(SUBPIXEL // 2)
@@ -48,7 +49,7 @@ def nearest_faces(
     _small_kernel[(triton.cdiv(m, _FACES),)](
         *shared, listed, count, m, size, NEAR=NEAR, LARGEST_BOX=_LARGEST_BOX, FACES=_FACES
     )
-    blocks = min(1024, m * _PARTS)
+    blocks = min(_BLOCKS, m * _PARTS)
     _large_kernel[(blocks,)](*shared, listed, count, blocks, size, NEAR=NEAR, PARTS=_PARTS, PIXELS=_PIXELS)
     return keys
 

@@ -115,7 +115,7 @@ def condition_pictures(
     if surfaces.attributes is None or surfaces.attributes.shape[1] != 6:
         raise ValueError("condition pictures need the six attributes of an O-Voxel")
     device, b = surfaces.vertices.device, len(surfaces)
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
         if cameras is None:
             cameras = random_cameras(b, generator, device)
         if lighting is None:

@@ -98,52 +98,53 @@ def random_lights(
 ) -> Lights:
     """Environments with a key light, softboxes, a tinted sky and ground, dark and bright panels.
 
-    A white matt surface that faces the camera comes out between 0.5 and 1 in linear light, so that pictures
-    are exposed as a photographer would, more or less.
+    Exposed more or less as by a photographer: a white matt surface that faces the camera comes out between
+    0.55 and 1.1 in linear light.
     """
-    draw = _Draw(count, generator, torch.device(device))
-    d = _directions(torch.device(device))  # (h, w, 3)
-    up = d[:, :, 2]
+    with torch.no_grad(), torch.autocast(torch.device(device).type, enabled=False):
+        draw = _Draw(count, generator, torch.device(device))
+        d = _directions(torch.device(device))  # (h, w, 3)
+        up = d[:, :, 2]
 
-    # Sky and ground that meet in a more or less sharp horizon.
-    warmth = draw.normal() * 0.07
-    tint = torch.stack([1 + warmth, torch.ones_like(warmth), 1 - warmth], 1)
-    sky, ground = draw.uniform(0.12, 0.9), draw.uniform(0.03, 0.5)
-    blend = torch.sigmoid(up[None] / draw.uniform(0.05, 0.5)[:, None, None] * 2)
-    level = ground[:, None, None] + (sky - ground)[:, None, None] * blend
-    radiance = level[..., None] * tint[:, None, None]
+        # Sky and ground that meet in a more or less sharp horizon.
+        warmth = draw.normal() * 0.07
+        tint = torch.stack([1 + warmth, torch.ones_like(warmth), 1 - warmth], 1)
+        sky, ground = draw.uniform(0.12, 0.9), draw.uniform(0.03, 0.5)
+        blend = torch.sigmoid(up[None] / draw.uniform(0.05, 0.5)[:, None, None] * 2)
+        level = ground[:, None, None] + (sky - ground)[:, None, None] * blend
+        radiance = level[..., None] * tint[:, None, None]
 
-    # What else stands in a room: it shows in polished metal.
-    for _ in range(_PANELS):
-        direction = _unit_vector(draw.uniform(-180, 180), draw.uniform(-50, 60))
-        panel = _softbox(d, direction, draw.uniform(0.1, 0.7), draw.uniform(0.1, 0.7), 0.05)
-        factor = torch.exp(draw.normal() * 0.7)
-        radiance = radiance * (1 + panel * (factor[:, None, None] - 1))[..., None]
+        # What else stands in a room: it shows in polished metal.
+        for _ in range(_PANELS):
+            direction = _unit_vector(draw.uniform(-180, 180), draw.uniform(-50, 60))
+            panel = _softbox(d, direction, draw.uniform(0.1, 0.7), draw.uniform(0.1, 0.7), 0.05)
+            factor = torch.exp(draw.normal() * 0.7)
+            radiance = radiance * (1 + panel * (factor[:, None, None] - 1))[..., None]
 
-    # Softboxes and windows; the first is the key light's.
-    key_direction = _unit_vector(draw.normal() * 50, draw.uniform(15, 75))
-    key_tint = _tint(draw, 0.08)
-    for i in range(_BOXES):
-        width, height = draw.log_uniform(0.08, 0.9), draw.log_uniform(0.12, 0.9)
-        direction = _unit_vector(draw.uniform(-180, 180), draw.uniform(-15, 80)) if i else key_direction
-        level = draw.log_uniform(0.15, 1.2) / (width * height).clamp(min=0.05)
-        level = level * (draw.uniform(0, 1) < 0.6) if i else level
-        box = _softbox(d, direction, width, height, 0.08) * level[:, None, None]
-        radiance = radiance + box[..., None] * (_tint(draw, 0.06) if i else key_tint)[:, None, None]
+        # Softboxes and windows; the first is the key light's.
+        key_direction = _unit_vector(draw.normal() * 50, draw.uniform(15, 75))
+        key_tint = _tint(draw, 0.08)
+        for i in range(_BOXES):
+            width, height = draw.log_uniform(0.08, 0.9), draw.log_uniform(0.12, 0.9)
+            direction = _unit_vector(draw.uniform(-180, 180), draw.uniform(-15, 80)) if i else key_direction
+            level = draw.log_uniform(0.15, 1.2) / (width * height).clamp(min=0.05)
+            level = level * (draw.uniform(0, 1) < 0.6) if i else level
+            box = _softbox(d, direction, width, height, 0.08) * level[:, None, None]
+            radiance = radiance + box[..., None] * (_tint(draw, 0.06) if i else key_tint)[:, None, None]
 
-    key_radiance = (draw.uniform(0.0, 1.3) * (draw.uniform(0, 1) < 0.85))[:, None] * key_tint
-    exposure = draw.uniform(0.5, 1.0) / _brightness(radiance, key_direction, key_radiance)
-    backdrop = draw.log_uniform(0.03, 0.9)[:, None, None] * torch.stack(
-        [_tint(draw, 0.1) for _ in range(2)], 1
-    )
-    backdrop = backdrop * torch.stack([draw.uniform(0.5, 1.3), draw.uniform(0.5, 1.3)], 1)[..., None]
-    return Lights.from_radiance(
-        radiance * exposure[:, None, None, None],
-        key_direction,
-        key_radiance * exposure[:, None],
-        draw.log_uniform(0.004, 0.05),
-        backdrop.clamp(max=1.0),
-    )
+        key_radiance = (draw.uniform(0.0, 1.3) * (draw.uniform(0, 1) < 0.85))[:, None] * key_tint
+        exposure = draw.uniform(0.55, 1.1) / _brightness(radiance, key_direction, key_radiance)
+        backdrop = draw.log_uniform(0.03, 0.9)[:, None, None] * torch.stack(
+            [_tint(draw, 0.1) for _ in range(2)], 1
+        )
+        backdrop = backdrop * torch.stack([draw.uniform(0.5, 1.3), draw.uniform(0.5, 1.3)], 1)[..., None]
+        return Lights.from_radiance(
+            radiance * exposure[:, None, None, None],
+            key_direction,
+            key_radiance * exposure[:, None],
+            draw.log_uniform(0.004, 0.05),
+            backdrop.clamp(max=1.0),
+        )
 
 
 class _Draw:
