@@ -21,10 +21,10 @@ def load(path: str | Path) -> Asset:
     AssetError : the file is missing, unreadable, of no known type, damaged, or holds no geometry.
     """
     path = Path(path)
-    return _reader(_kind(path))(path)
+    return _reader(kind_of(path))(path)
 
 
-def _kind(path: Path) -> str:
+def kind_of(path: Path) -> str:
     """Which format a file has.
 
     Raises

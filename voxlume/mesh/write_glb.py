@@ -6,9 +6,7 @@ KHR_materials_emissive_strength, KHR_texture_transform and EXT_texture_webp wher
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from voxlume.asset import Asset, Material, Mesh, Texture
 from voxlume.errors import AssetError
 from voxlume.files import atomic_write
+from voxlume.mesh.gltf.pack import pack_glb
 from voxlume.mesh.write_checks import (
     float32_offset,
     float32_positions,
@@ -241,24 +240,14 @@ class _Document:
             self._samplers[key] = self._append("samplers", sampler)
         return self._samplers[key]
 
-    def pack(self) -> list[bytes]:
-        """The file's bytes in order: header, JSON chunk, binary chunk (glTF 2.0, section 4.4)."""
+    def pack(self) -> list[bytes | memoryview]:
+        """The file's bytes in order."""
         self.json["buffers"] = [{"byteLength": self._length}]
         if self._extensions or self._required:
             self.json["extensionsUsed"] = sorted(self._extensions | self._required)
         if self._required:
             self.json["extensionsRequired"] = sorted(self._required)
-        text = json.dumps(self.json, separators=(",", ":"), ensure_ascii=False).encode()
-        text += b" " * (-len(text) % 4)
-        total = 12 + 8 + len(text) + 8 + self._length
-        if total >= 2**32:
-            raise AssetError("the asset needs more than the 4 GiB a .glb can hold; simplify it first")
-        header = struct.pack("<4sII", b"glTF", 2, total)
-        return [
-            header + struct.pack("<I4s", len(text), b"JSON") + text,
-            struct.pack("<I4s", self._length, b"BIN\0"),
-            *self._binary,
-        ]
+        return pack_glb(self.json, self._binary)
 
 
 def _named(name: str) -> _Json:

@@ -21,7 +21,7 @@ COMPONENT_DTYPES: dict[int, np.dtype[Any]] = {
     5126: np.dtype("<f4"),
 }
 NUM_COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
-_MESHOPT = ("EXT_meshopt_compression", "KHR_meshopt_compression")
+MESHOPT_EXTENSIONS = ("EXT_meshopt_compression", "KHR_meshopt_compression")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ class Accessors:
             owner.fail(key, "is missing")
         record = self._views[index]
         stride = record.integer("byteStride", 0, high=4096) or None
-        for name in _MESHOPT:
+        for name in MESHOPT_EXTENSIONS:
             compressed = record.extension(name)
             if compressed is not None:
                 if index not in self._unpacked:

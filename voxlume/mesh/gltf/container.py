@@ -90,6 +90,11 @@ class GltfFile:
         return self._loaded[index]
 
     @property
+    def has_binary_chunk(self) -> bool:
+        """Whether this is a GLB with data of its own, which is the first buffer's unless that has a uri."""
+        return self._chunk is not None
+
+    @property
     def num_buffers(self) -> int:
         return len(self._buffers)
 

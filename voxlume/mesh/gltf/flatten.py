@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -37,6 +38,36 @@ def flatten(file: GltfFile, scene: Scene, accessors: Accessors, num_materials: i
     return _Flattener(file, accessors, num_materials).flatten(scene)
 
 
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A primitive that the scene shows.
+
+    Attributes
+    ----------
+    mesh, primitive : indices in the file.
+    surface : in the mesh's own frame, with the morph weights of the node.
+    placed : in world space, where the first node that shows it puts it; vertices and faces in the same order
+        as the surface's, faces turned round where the node mirrors.
+    times : how many times the scene shows it.
+    """
+
+    mesh: int
+    primitive: int
+    surface: Surface
+    placed: Mesh
+    times: int
+
+
+def shown_primitives(file: GltfFile, scene: Scene, accessors: Accessors, num_materials: int) -> list[Shown]:
+    """Every primitive with triangles in the scene, in the order of meshes and primitives.
+
+    Raises
+    ------
+    AssetError : anything that the nodes need is malformed.
+    """
+    return _Flattener(file, accessors, num_materials).shown(scene)
+
+
 class _Flattener:
     """Reads each primitive once and places it wherever a node shows it."""
 
@@ -46,7 +77,7 @@ class _Flattener:
         self._materials = range(num_materials)
         self._meshes = file.root.records("meshes")
         self._skins = file.root.records("skins")
-        self._surfaces: dict[tuple[_Shape, bool], list[tuple[Surface, int]]] = {}
+        self._surfaces: dict[tuple[_Shape, bool], list[tuple[Surface, int, int]]] = {}
         self._skinnable: dict[int, bool] = {}
         self._joints: dict[int, NDArray[np.float64]] = {}
 
@@ -73,6 +104,31 @@ class _Flattener:
         for shape, skin, name in skinned:
             placed += self._pose(shape, self._joint_matrices(skin, scene), name)
         return placed
+
+    def shown(self, scene: Scene) -> list[Shown]:
+        found: dict[tuple[int, int], Shown] = {}
+        for index in scene.drawn:
+            node = scene.nodes[index]
+            mesh = node.reference("mesh", self._meshes)
+            if mesh is None:
+                continue
+            shape: _Shape = mesh, tuple(node.numbers("weights", None)) if "weights" in node else None
+            skin = node.reference("skin", self._skins)
+            skinned = skin is not None and self._has_joints(mesh)
+            matrices = self._instances(node, scene.world[index])
+            for surface, material, primitive in self._surfaces_of(shape, skinned=skinned):
+                known = found.get((mesh, primitive))
+                if known is not None:
+                    found[mesh, primitive] = replace(known, times=known.times + 1)
+                    continue
+                if skinned and skin is not None:
+                    placed = self._posed(surface, self._joint_matrices(skin, scene), material, "", mesh)
+                else:
+                    placed = place(surface, matrices[:1], material, "")
+                found[mesh, primitive] = Shown(
+                    mesh, primitive, surface, placed, 1 if skinned else len(matrices)
+                )
+        return [found[key] for key in sorted(found)]
 
     def _name(self, node: Record, mesh: int) -> str:
         return node.text("name", "") or self._meshes[mesh].text("name", "")
@@ -130,7 +186,7 @@ class _Flattener:
 
     def _place(self, shape: _Shape, matrices: NDArray[np.float64], name: str) -> list[Mesh]:
         placed = []
-        for surface, material in self._surfaces_of(shape, skinned=False):
+        for surface, material, _ in self._surfaces_of(shape, skinned=False):
             num_bytes = PRIMITIVE_BYTES + surface.num_bytes * len(matrices)
             self._file.budget.spend(num_bytes, f"meshes[{shape[0]}]")
             if len(surface.positions) * len(matrices) >= 2**31:
@@ -139,30 +195,36 @@ class _Flattener:
         return placed
 
     def _pose(self, shape: _Shape, joint_matrices: NDArray[np.float64], name: str) -> list[Mesh]:
-        placed, where = [], f"meshes[{shape[0]}]"
-        for surface, material in self._surfaces_of(shape, skinned=True):
-            num_bytes = PRIMITIVE_BYTES + surface.num_bytes + POSE_BYTES * len(surface.positions)
-            self._file.budget.spend(num_bytes, where)
-            if surface.joints is None:
-                raise AssetError(f"{where} is skinned, but a primitive of it has no joints")
-            if surface.joints.min() < 0 or surface.joints.max() >= len(joint_matrices):
-                raise AssetError(f"{where} refers to a joint past the skin's {len(joint_matrices)}")
-            placed.append(pose(surface, joint_matrices, material, name))
-        return placed
+        return [
+            self._posed(surface, joint_matrices, material, name, shape[0])
+            for surface, material, _ in self._surfaces_of(shape, skinned=True)
+        ]
 
-    def _surfaces_of(self, shape: _Shape, *, skinned: bool) -> list[tuple[Surface, int]]:
-        """Surface and material index of each primitive that has triangles."""
+    def _posed(
+        self, surface: Surface, joint_matrices: NDArray[np.float64], material: int, name: str, mesh: int
+    ) -> Mesh:
+        where = f"meshes[{mesh}]"
+        num_bytes = PRIMITIVE_BYTES + surface.num_bytes + POSE_BYTES * len(surface.positions)
+        self._file.budget.spend(num_bytes, where)
+        if surface.joints is None:
+            raise AssetError(f"{where} is skinned, but a primitive of it has no joints")
+        if surface.joints.min() < 0 or surface.joints.max() >= len(joint_matrices):
+            raise AssetError(f"{where} refers to a joint past the skin's {len(joint_matrices)}")
+        return pose(surface, joint_matrices, material, name)
+
+    def _surfaces_of(self, shape: _Shape, *, skinned: bool) -> list[tuple[Surface, int, int]]:
+        """Surface, material and own index of each primitive that has triangles."""
         key = (shape, skinned)
         if key not in self._surfaces:
             mesh, weights = self._meshes[shape[0]], shape[1]
             if weights is None:
                 weights = tuple(mesh.numbers("weights", None, ()))
             found = []
-            for primitive in mesh.records("primitives"):
+            for i, primitive in enumerate(mesh.records("primitives")):
                 surface = read_primitive(primitive, weights, skinned, self._accessors, self._file)
                 if surface is not None:
                     material = primitive.reference("material", self._materials)
-                    found.append((surface, -1 if material is None else material))
+                    found.append((surface, -1 if material is None else material, i))
             self._surfaces[key] = found
         return self._surfaces[key]
 

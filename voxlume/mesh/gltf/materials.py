@@ -138,12 +138,35 @@ class Materials:
         if key not in owner:
             return None
         info = owner.record(key)
+        record = self._texture_of(info)
+        uses[slot] = _TextureUse(self._sources(record), self._lookup(info, record), info.where)
+        return info
+
+    def _texture_of(self, info: Record) -> Record:
         index = info.reference("index", self._textures)
         if index is None:
             info.fail("index", "is missing")
-        record = self._textures[index]
-        uses[slot] = _TextureUse(self._sources(record), self._lookup(info, record), info.where)
-        return info
+        return self._textures[index]
+
+    def leading_texture(self, material: Record) -> tuple[Record, Texture] | None:
+        """The texture info whose UVs stand for the material, and how it is looked up, without its pixels.
+
+        That of the base colour, or the first there is.
+        """
+        pbr = material.record("pbrMetallicRoughness")
+        places = (
+            (material.extension("KHR_materials_pbrSpecularGlossiness"), "diffuseTexture"),
+            (pbr, "baseColorTexture"),
+            (pbr, "metallicRoughnessTexture"),
+            (material, "normalTexture"),
+            (material, "occlusionTexture"),
+            (material, "emissiveTexture"),
+        )
+        for owner, key in places:
+            if owner is not None and key in owner:
+                info = owner.record(key)
+                return info, self._lookup(info, self._texture_of(info))
+        return None
 
     def _sources(self, texture: Record) -> tuple[int, ...]:
         """Images that may serve as the texture, best first."""

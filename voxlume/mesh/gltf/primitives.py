@@ -42,7 +42,7 @@ def read_primitive(
     if "POSITION" not in attributes:
         file.warn(f"{primitive.where}: no POSITION, skipped")
         return None
-    stored, faces = _stored_arrays(primitive, attributes, accessors, file)
+    stored, faces = stored_arrays(primitive, attributes, accessors, file)
     if len(faces) == 0:
         file.warn(f"{primitive.where}: too few vertices for a triangle, skipped")
         return None
@@ -60,10 +60,13 @@ def read_primitive(
     return _surface(arrays, faces)
 
 
-def _stored_arrays(
+def stored_arrays(
     primitive: Record, attributes: Record, accessors: Accessors, file: GltfFile
 ) -> tuple[dict[str, Accessor], NDArray[np.integer]]:
-    """Attributes as stored and triangles (m, 3), from accessors or a Draco stream."""
+    """Attributes as stored and triangles (m, 3), from accessors or a Draco stream.
+
+    The triangles are those of :func:`read_primitive` in the same order, before unused vertices are dropped.
+    """
     draco = primitive.extension("KHR_draco_mesh_compression")
     if draco is not None and not _has_plain_copy(primitive, attributes, accessors):
         return decode_draco(draco, primitive, attributes, accessors, file)

@@ -85,7 +85,7 @@ def read_gltf(path: str | Path) -> Asset:
 
 def _read(path: Path) -> Asset:
     file = GltfFile(path)
-    _check_extensions(file)
+    check_extensions(file)
     scene = Scene(file.root, file.budget)
     accessors = Accessors(file)
     materials = Materials(file, accessors)
@@ -112,7 +112,13 @@ def _read(path: Path) -> Asset:
     return Asset(tuple(meshes), tuple(read), path.name, file.warnings)
 
 
-def _check_extensions(file: GltfFile) -> None:
+def check_extensions(file: GltfFile) -> None:
+    """Refuse a file that requires an extension whose meaning is not known.
+
+    Raises
+    ------
+    AssetError : it does.
+    """
     required = file.root.texts("extensionsRequired")
     unknown = sorted(set(required) - READ_EXTENSIONS - IGNORED_EXTENSIONS)
     if unknown:
