@@ -32,7 +32,7 @@ from voxlume.data.procedural.shapes import (
 def robot(rng: np.random.Generator) -> Asset:
     """Robots: boxy, round, on legs, wheels or tracks, with arms, antennas, lamps."""
     a = Assembly(rng)
-    kinds = (m.painted_metal, m.brushed_metal, m.polished_metal, m.plastic, m.rusty_metal, m.car_paint)
+    kinds = (*m.METALS, m.plastic, m.car_paint)
     body, second, joint = (
         m.one_of(rng, kinds),
         m.one_of(rng, kinds),

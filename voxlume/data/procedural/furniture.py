@@ -32,7 +32,9 @@ from voxlume.data.procedural.shapes import (
 
 
 def _frame_material(a: Assembly) -> Material:
-    return m.one_of(a.rng, (m.wood, m.wood, m.wood, m.weathered_paint, m.painted_metal, m.brushed_metal))
+    return m.one_of(
+        a.rng, (m.wood, m.wood, m.wood, m.weathered_paint, m.painted_metal, m.brushed_metal, m.polished_metal)
+    )
 
 
 def leg(a: Assembly, style: str, height: float, thickness: float, lean: tuple[float, float]) -> Shape:

@@ -16,6 +16,8 @@ from voxlume.data.procedural.shapes import Array, Shape, boxed, rotation
 
 Field = Callable[[Array], Array]
 
+_BLOCK = 4
+
 
 def ball(center: ArrayLike, size: ArrayLike) -> Field:
     """An ellipsoid with the given full sizes (a bound of the distance, exact for spheres)."""
@@ -30,7 +32,7 @@ def block(center: ArrayLike, size: ArrayLike, *, rounding: float = 0.0, turn: Ar
     def field(p: Array) -> Array:
         local = p - c
         if turn is not None:
-            local = local @ turn
+            local = np.stack([_dot(local, column) for column in turn.T], 1)
         q = np.abs(local) - half
         return _length(np.maximum(q, 0)) + np.minimum(q.max(1), 0) - rounding
 
@@ -41,11 +43,17 @@ def rod(start: ArrayLike, end: ArrayLike, radius: float, end_radius: float | Non
     """A capsule, thicker at one end if asked."""
     a, b = np.asarray(start, np.float64), np.asarray(end, np.float64)
     axis = b - a
+    squared = float((axis**2).sum())
     last = radius if end_radius is None else end_radius
 
     def field(p: Array) -> Array:
-        t = np.clip((p - a) @ axis / float(axis @ axis), 0, 1)
-        return _length(p - a - t[:, None] * axis) - (radius + (last - radius) * t)
+        q = p - a
+        along = _dot(q, axis)
+        t = np.clip(along / squared, 0, 1)
+        # |q - t axis|^2, without another array of vectors.
+        return np.sqrt(np.maximum(_squared(q) - t * (2 * along - t * squared), 0)) - (
+            radius + (last - radius) * t
+        )
 
     return field
 
@@ -57,8 +65,9 @@ def drum(start: ArrayLike, end: ArrayLike, radius: float) -> Field:
     axis = (b - a) / length
 
     def field(p: Array) -> Array:
-        t = (p - a) @ axis
-        side = _length(p - a - t[:, None] * axis) - radius
+        q = p - a
+        t = _dot(q, axis)
+        side = np.sqrt(np.maximum(_squared(q) - t * t, 0)) - radius
         return np.maximum(side, np.abs(t - length / 2) - length / 2)
 
     return field
@@ -70,8 +79,9 @@ def doughnut(center: ArrayLike, axis: ArrayLike, radius: float, thickness: float
     n = n / np.sqrt((n**2).sum())
 
     def field(p: Array) -> Array:
-        t = (p - c) @ n
-        ring = _length(p - c - t[:, None] * n) - radius
+        q = p - c
+        t = _dot(q, n)
+        ring = np.sqrt(np.maximum(_squared(q) - t * t, 0)) - radius
         return np.sqrt(ring**2 + t**2) - thickness
 
     return field
@@ -151,7 +161,7 @@ def surface(field: Field, low: ArrayLike, high: ArrayLike, cells: int = 44) -> S
     origin = (a + b) / 2 - h * count / 2
     lines = [origin[k] + h * np.arange(count[k] + 1) for k in range(3)]
     grid = np.stack(np.meshgrid(*lines, indexing="ij"), -1)
-    value = field(grid.reshape(-1, 3)).reshape(grid.shape[:3])
+    value = _sampled(field, grid, h)
     inside = value < 0
     inside[[0, -1]] = inside[:, [0, -1]] = inside[:, :, [0, -1]] = False
     points, quads, axes = [], [], []
@@ -176,6 +186,26 @@ def surface(field: Field, low: ArrayLike, high: ArrayLike, cells: int = 44) -> S
     vertices = _place(field, crossing, corner, origin + h * cell, h)
     faces = np.concatenate([corner[:, [0, 1, 2]], corner[:, [0, 2, 3]]])
     return boxed(Shape(vertices, np.zeros((len(vertices), 2)), faces))
+
+
+def _sampled(field: Field, grid: Array, h: float) -> Array:
+    """The field on grid points (nx, ny, nz, 3); far from the surface only its sign is right.
+
+    Blocks of points are left out where the value in their middle is more than the way to their corners: no
+    field here falls faster than a distance, but for tapered rods, which the margin allows for.
+    """
+    shape = grid.shape[:3]
+    blocks = [-(-n // _BLOCK) for n in shape]
+    middle = grid[0, 0, 0] + h * (
+        np.stack(np.meshgrid(*(np.arange(n) for n in blocks), indexing="ij"), -1) * _BLOCK + (_BLOCK - 1) / 2
+    )
+    coarse = field(middle.reshape(-1, 3)).reshape(blocks)
+    for axis in range(3):
+        coarse = np.repeat(coarse, _BLOCK, axis)
+    value = coarse[: shape[0], : shape[1], : shape[2]].copy()
+    near = np.abs(value) < 1.2 * h * (3**0.5 * (_BLOCK - 1) / 2 + 1)
+    value[near] = field(grid[near])
+    return value
 
 
 def _crossing(field: Field, p: Array, q: Array, vp: Array, vq: Array) -> Array:
@@ -219,4 +249,13 @@ def _place(field: Field, crossing: Array, corner: NDArray[np.int64], low: Array,
 
 
 def _length(p: Array) -> Array:
-    return np.sqrt(p[:, 0] ** 2 + p[:, 1] ** 2 + p[:, 2] ** 2)
+    return np.sqrt(_squared(p))
+
+
+def _squared(p: Array) -> Array:
+    return p[:, 0] ** 2 + p[:, 1] ** 2 + p[:, 2] ** 2
+
+
+def _dot(p: Array, direction: Array) -> Array:
+    # Not a matrix product: for those BLAS wakes all cores, which hurts where every core makes objects.
+    return p[:, 0] * direction[0] + p[:, 1] * direction[1] + p[:, 2] * direction[2]

@@ -599,15 +599,16 @@ def _to_border(x: Field) -> Field:
     return np.minimum(local, 1 - local)
 
 
-METALS: tuple[Maker, ...] = (polished_metal, brushed_metal, rusty_metal, painted_metal, hammered_metal)
+METALS: tuple[Maker, ...] = (
+    polished_metal, brushed_metal, rusty_metal, painted_metal, hammered_metal, polished_metal, brushed_metal,
+)  # fmt: skip
 WOODS: tuple[Maker, ...] = (wood, wood, wood, planks, weathered_paint)
 STONES: tuple[Maker, ...] = (granite, marble, concrete, cobbles, terracotta)
 CERAMICS: tuple[Maker, ...] = (ceramic, ceramic, painted_ceramic, terracotta)
 SOFT: tuple[Maker, ...] = (fabric, fabric, leather, knit)
 SOLID: tuple[Maker, ...] = (
-    wood, wood, weathered_paint, polished_metal, brushed_metal, rusty_metal, painted_metal, hammered_metal,
-    granite, marble, concrete, brick, terracotta, ceramic, ceramic, painted_ceramic, plastic, plastic, rubber,
-    fabric, leather,
+    *METALS, polished_metal, wood, wood, weathered_paint, granite, marble, concrete, brick, terracotta,
+    ceramic, ceramic, painted_ceramic, plastic, plastic, rubber, fabric, leather,
 )  # fmt: skip
 """Materials that any solid body may be made of."""
 

@@ -224,9 +224,10 @@ def _rock(a: Assembly) -> None:
             limits = list(zip(planes, reach, strict=True))
 
             def field(p: np.ndarray, limits: list = limits, center: np.ndarray = center) -> np.ndarray:
-                out = np.sqrt(((p - center) ** 2).sum(1)) - 0.55
+                q = p - center
+                out = np.sqrt((q**2).sum(1)) - 0.55
                 for n, r in limits:
-                    out = np.maximum(out, (p - center) @ n - r)
+                    out = np.maximum(out, q[:, 0] * n[0] + q[:, 1] * n[1] + q[:, 2] * n[2] - r)
                 return out
 
             a.add(solid.surface(field, center - 0.65, center + 0.65, 30), stone)
