@@ -296,7 +296,9 @@ class ScVaeDecoder(nn.Module):
             self.blocks.append(nn.ModuleList(parts))
         self.output = nn.Linear(config.channels[-1], config.out_channels)
 
-    def forward(self, latent: SparseTensor, guide: Sequence[Tensor] | None = None) -> Decoded:
+    def forward(
+        self, latent: SparseTensor, guide: Sequence[Tensor] | Sequence[Subdivision] | None = None
+    ) -> Decoded:
         """Decode.
 
         Parameters
@@ -304,7 +306,8 @@ class ScVaeDecoder(nn.Module):
         latent : (n, latent channels).
         guide : the masks to follow instead of the predicted ones, bool (n_level, 8) per subdivision,
             coarse to fine, rows in this decoder's order: another decoder's ``masks`` on the same latent
-            voxels, or :func:`voxlume.models.subdivision.subdivision_masks`.
+            voxels, or :func:`voxlume.models.subdivision.subdivision_masks`. Or subdivisions whose parents
+            are the latent's own coordinate set, :func:`voxlume.models.subdivision.subdivisions_to`.
         """
         steps = len(self.blocks) - 1
         if guide is not None and len(guide) != steps:
@@ -322,8 +325,9 @@ class ScVaeDecoder(nn.Module):
             if self.config.predicts_masks:
                 logits.append(h.with_features(up.subdivision(h.features)))
             kept = logits[-1].features > 0 if guide is None else guide[level]
-            masks.append(kept)
-            h = run(up, h, self.checkpointing, subdivide(h, kept))
+            step = kept if isinstance(kept, Subdivision) else subdivide(h, kept)
+            masks.append(step.kept)
+            h = run(up, h, self.checkpointing, step)
         return Decoded(h.with_features(head(self.output, h.features)), tuple(masks), tuple(logits))
 
     def upsample(self, latent: SparseTensor, times: int) -> Tensor:

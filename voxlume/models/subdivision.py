@@ -6,8 +6,20 @@ import torch
 from torch import Tensor
 
 from voxlume.sparse.neighbors import voxel_keys
-from voxlume.sparse.resample import parents_of
+from voxlume.sparse.resample import Subdivision, parents_of
 from voxlume.sparse.tensor import CoordinateSet, SparseTensor
+
+
+def subdivisions_to(fine: CoordinateSet, levels: int) -> list[Subdivision]:
+    """The ``levels`` subdivisions, coarse to fine, that lead from the ancestors of ``fine`` to itself.
+
+    They guide a decoder whose latent lies on the ancestors themselves, which is where an encoder leaves it.
+    Decoder and encoder then share coordinate sets and neighbour maps; the output has the rows of ``fine``.
+    """
+    steps = [Subdivision(fine)]
+    for _ in range(levels - 1):
+        steps.append(Subdivision(steps[-1].lineage.parents))
+    return steps[::-1]
 
 
 def subdivision_masks(latent: SparseTensor, fine: CoordinateSet, levels: int) -> list[Tensor]:

@@ -97,7 +97,8 @@ def nano() -> Preset:
     takes pictures of 256 pixels, and no networks for a higher resolution.
     """
     condition, latent = 256, 32
-    flow: dict[str, Any] = {"width": 256, "heads": 4, "mlp_ratio": 4.0, "condition_width": condition}
+    flow: dict[str, Any] = {"width": 256, "heads": 4, "mlp_ratio": 4.0, "precision": "float16"}
+    flow |= {"condition_width": condition}
     levels: dict[str, Any] = {
         "latent_channels": latent,
         "residual": ("convnext",) * 5,
@@ -106,7 +107,7 @@ def nano() -> Preset:
     decoder: dict[str, Any] = levels | {"channels": (128, 64, 64, 32, 16)}
     networks: dict[str, NetworkConfig] = {
         IMAGE_ENCODER: ImageEncoderConfig(
-            width=condition, blocks=6, heads=4, mlp_width=4 * condition, precision="bfloat16"
+            width=condition, blocks=6, heads=4, mlp_width=4 * condition, precision="float16"
         ),
         stages.STRUCTURE_FLOW: FlowTransformerConfig(
             grid="dense", in_channels=8, out_channels=8, resolution=8, blocks=6, **flow
@@ -232,7 +233,7 @@ def _description(
     preset: Preset, shape: Normalization, material: Normalization, pipeline: str
 ) -> dict[str, Any]:
     texturing = pipeline == TEXTURING
-    only_texturing = {stages.SHAPE_ENCODER}
+    only_texturing = {stages.SHAPE_ENCODER}  # other encoders are named in both: whoever measures finds them
     only_generating = {stages.STRUCTURE_FLOW, stages.STRUCTURE_DECODER, stages.SHAPE_DECODER}
     left_out = (only_generating | set(stages.SHAPE_FLOWS)) if texturing else only_texturing
     args: dict[str, Any] = {

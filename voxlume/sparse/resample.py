@@ -18,15 +18,21 @@ class Subdivision:
 
     Attributes
     ----------
-    children : their coordinate set, parent by parent with ascending slots.
+    children : their coordinate set. That of :func:`subdivide` is ordered parent by parent with ascending
+        slots; any set will do whose parents, as :func:`.lineage.parents_of` finds them, are all voxels of
+        the set that is subdivided, in its order.
     """
 
     children: CoordinateSet
 
     @property
     def lineage(self) -> Lineage:
-        assert self.children.lineage is not None
-        return self.children.lineage
+        return self.children.lineage or parents_of(self.children)
+
+    @property
+    def kept(self) -> Tensor:
+        """bool (n, 8), which children of each voxel there are."""
+        return self.lineage.children >= 0
 
 
 def subdivide(x: SparseTensor, kept: Tensor) -> Subdivision:

@@ -1,0 +1,182 @@
+"""What can be chosen about a training run; presets of it are in :mod:`voxlume.training.presets`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from voxlume.errors import VoxlumeError
+from voxlume.models.precision import Precision
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How a stage is optimised.
+
+    Attributes
+    ----------
+    seconds, steps : the budget, at least one of them; the run ends with the one that is used up first.
+        Seconds count training only, over all resumed parts.
+    batch_size : objects in a step, over all processes.
+    lanes : into how many equal parts data, batches and random numbers are divided; a multiple of the number
+        of processes. Runs with equal lanes see the same data and noise whatever the number of processes.
+        0 is the number of processes that begin the run.
+    learning_rate, warmup, decay_from, final_rate : the rate rises over the first ``warmup`` of the budget,
+        stays, and from ``decay_from`` of the budget on falls along a cosine to ``final_rate`` times itself.
+    ema : decay of the averaged weights for a long run; early on it is shorter.
+    max_norm : gradients are never longer than this, nor than the ``clip_percentile`` of recent norms.
+    precision : of the products inside the blocks; weights, sums and losses stay float32. Ignored on a CPU.
+    checkpointing : recompute activations in the backward pass.
+    shard : divide weights and optimiser state among the processes instead of copying them.
+    check_every : steps between two looks at clock, signals and losses, which wait for the device.
+    log_seconds, save_seconds : the least time between two log lines and two checkpoints.
+    looks : how often in the run the held-out data are measured and samples drawn.
+    """
+
+    batch_size: int
+    seconds: float | None = None
+    steps: int | None = None
+    lanes: int = 0
+    learning_rate: float = 1e-4
+    warmup: float = 0.02
+    decay_from: float = 0.6
+    final_rate: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    ema: float = 0.9999
+    max_norm: float = 1.0
+    clip_percentile: float = 0.95
+    precision: Precision = "bfloat16"
+    checkpointing: bool = False
+    shard: bool = False
+    seed: int = 0
+    check_every: int = 20
+    log_seconds: float = 2.0
+    save_seconds: float = 120.0
+    looks: int = 8
+
+
+@dataclass(frozen=True)
+class RenderingLoss:
+    """Losses on pictures of decoded surfaces beside the true ones (the SC-VAE's second stage).
+
+    Attributes
+    ----------
+    share_from : part of the budget after which they count; 1 leaves them out, 0 is a second stage of its own.
+    objects : how many of a process's objects are drawn in a step; 0 draws all.
+    size : pixels a side.
+    depth, normal, attributes, ssim : weights; that of ``ssim`` counts besides that of its map.
+    """
+
+    share_from: float = 1.0
+    objects: int = 0
+    size: int = 256
+    depth: float = 10.0
+    normal: float = 1.0
+    attributes: float = 1.0
+    ssim: float = 0.2
+
+
+@dataclass(frozen=True)
+class ShapeVaeConfig:
+    """Weights of the shape's losses; the defaults are the paper's."""
+
+    loop: LoopConfig
+    intersected: float = 0.1
+    vertex: float = 0.01
+    masks: float = 0.1
+    kl: float = 1e-6
+    rendering: RenderingLoss = field(default_factory=RenderingLoss)
+
+
+@dataclass(frozen=True)
+class MaterialVaeConfig:
+    """Weights of the material's losses; the defaults are the paper's."""
+
+    loop: LoopConfig
+    attributes: float = 1.0
+    kl: float = 1e-6
+    rendering: RenderingLoss = field(default_factory=RenderingLoss)
+
+
+@dataclass(frozen=True)
+class StructureVaeConfig:
+    """Weights of the structure's losses. Its latents are not normalised by statistics, so the divergence
+    has to keep their spread near one."""
+
+    loop: LoopConfig
+    occupancy: float = 1.0
+    kl: float = 1e-3
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """What the flow networks learn from.
+
+    Attributes
+    ----------
+    train : which networks learn: ``structure``, ``shape``, ``material``; they learn together.
+    freeze_encoder : keep the image encoder as it is; otherwise it learns with them.
+    views : pictures of each object, drawn before training begins and kept as bytes on the device; 0 draws
+        new ones in every step.
+    picture_size : pixels a side.
+    drop_condition : share of the objects whose picture is hidden, for classifier-free guidance.
+    """
+
+    loop: LoopConfig
+    train: tuple[str, ...] = ("structure", "shape", "material")
+    freeze_encoder: bool = False
+    views: int = 16
+    picture_size: int = 256
+    drop_condition: float = 0.1
+
+
+def overridden(config: Config, values: Mapping[str, str]) -> Config:
+    """A configuration with some fields, named as ``field`` or ``part.field``, read from texts.
+
+    Raises
+    ------
+    VoxlumeError : no such field, or a text that is not a value of it.
+    """
+    changes: dict[str, Any] = {}
+    fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}  # type: ignore[arg-type]
+    nested: dict[str, dict[str, str]] = {}
+    for name, text in values.items():
+        first, _, rest = name.partition(".")
+        if rest and dataclasses.is_dataclass(fields.get(first)):
+            nested.setdefault(first, {})[rest] = text
+        elif name in fields and not dataclasses.is_dataclass(fields[name]):
+            changes[name] = _read(name, text, fields[name])
+        elif "loop" in fields and "." not in name:
+            nested.setdefault("loop", {})[name] = text
+        else:
+            raise VoxlumeError(f"there is no setting {name!r}; there are {', '.join(_names(config))}")
+    for name, inner in nested.items():
+        changes[name] = overridden(fields[name], inner)
+    return dataclasses.replace(config, **changes)  # type: ignore[type-var]
+
+
+def _names(config: Any) -> list[str]:
+    names = []
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        names += [f"{f.name}.{n}" for n in _names(value)] if dataclasses.is_dataclass(value) else [f.name]
+    return names
+
+
+def _read(name: str, text: str, current: Any) -> Any:
+    try:
+        if isinstance(current, bool):
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        if isinstance(current, tuple):
+            kind = type(current[0])
+            return tuple(kind(part) for part in text.split(","))
+        if current is None or isinstance(current, float):
+            return None if text.lower() == "none" else float(text)
+        return type(current)(text)
+    except (KeyError, ValueError) as error:
+        raise VoxlumeError(f"{name} = {text!r} is not a value like {current!r}") from error

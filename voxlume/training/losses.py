@@ -1,0 +1,48 @@
+"""Losses of the networks, each a mean over all rows it is given; float32 whatever comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LOG_VARIANCE_RANGE = (-30.0, 20.0)
+"""Outside of it the exponential says nothing more."""
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Of the latent's distribution from the standard normal one, per element."""
+    log_variance = log_variance.float().clamp(*LOG_VARIANCE_RANGE)
+    return 0.5 * (mean.float().square() + log_variance.exp() - 1 - log_variance).mean()
+
+
+def drawn_latent(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
+    """A latent of the distribution (mean, log-variance), by standard normal noise of the same shape."""
+    return mean + (0.5 * log_variance.clamp(*LOG_VARIANCE_RANGE)).exp() * noise
+
+
+def binary_cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
+    """Between logits and bools of the same shape."""
+    return F.binary_cross_entropy_with_logits(logits.float(), truth.float())
+
+
+def mask_loss(logits: Sequence[Tensor], truth: Sequence[Tensor]) -> Tensor:
+    """Sum over the levels of the cross entropy of the children's existence, each (n_level, 8)."""
+    levels = [binary_cross_entropy(a, b) for a, b in zip(logits, truth, strict=True)]
+    return torch.stack(levels).sum()
+
+
+def velocity_loss(velocity: Tensor, target: Tensor, lanes: Sequence[int]) -> Tensor:
+    """Mean over the lanes of each lane's mean squared error.
+
+    Lanes weigh the same whatever their numbers of rows, so that it does not matter whether one process or
+    several compute them.
+
+    Parameters
+    ----------
+    velocity, target : (n, ...); lanes : rows of each lane, n in all.
+    """
+    parts = zip(velocity.float().split(list(lanes)), target.float().split(list(lanes)), strict=True)
+    return torch.stack([F.mse_loss(a, b) for a, b in parts]).mean()

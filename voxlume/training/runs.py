@@ -1,0 +1,274 @@
+"""The stages by name: what each is trained on, and where its results lie in a run's folder.
+
+``RUN/shape_vae``, ``material_vae``, ``structure_vae`` and ``flows`` hold a checkpoint, a log, curves and
+samples each; ``RUN/latents`` holds what the flows learn; ``RUN/model`` is the finished model folder.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import nn
+
+from voxlume.data.shards import read_index
+from voxlume.data.store import VoxelStore
+from voxlume.errors import VoxlumeError
+from voxlume.models.image_encoder import ImageEncoder
+from voxlume.models.sc_vae import ScVaeEncoder
+from voxlume.models.structure_vae import StructureEncoder
+from voxlume.pipelines import stages
+from voxlume.pipelines.checkpoint import load_image_encoder
+from voxlume.pipelines.model_folder import IMAGE_ENCODER
+from voxlume.progress import Progress
+from voxlume.training.checkpoint import load_averages, read_state
+from voxlume.training.config import (
+    FlowConfig,
+    LoopConfig,
+    MaterialVaeConfig,
+    ShapeVaeConfig,
+    StructureVaeConfig,
+    overridden,
+)
+from voxlume.training.export import trained, write_model
+from voxlume.training.flow import PARTS, FlowStage
+from voxlume.training.latents import Encoders, LatentStore, Statistics, encode_split
+from voxlume.training.loop import CHECKPOINT, Outcome, train
+from voxlume.training.parallel import Processes
+from voxlume.training.presets import MATERIAL_ENCODER, PRESETS, STRUCTURE_ENCODER, TrainingPreset
+from voxlume.training.sc_vae import MaterialVaeStage, ShapeVaeStage
+from voxlume.training.stage import Stage
+from voxlume.training.structure_vae import StructureVaeStage
+
+StageName = Literal["shape_vae", "material_vae", "structure_vae", "latents", "flows", "export"]
+STAGES: tuple[StageName, ...] = ("shape_vae", "material_vae", "structure_vae", "latents", "flows", "export")
+
+HELD_OUT = "held_out"
+ENCODED_SPLITS = ("train", HELD_OUT)
+
+VAE_KEYS: dict[str, tuple[str, str]] = {
+    "shape_vae": (stages.SHAPE_ENCODER, stages.SHAPE_DECODER),
+    "material_vae": (MATERIAL_ENCODER, stages.MATERIAL_DECODER),
+    "structure_vae": (STRUCTURE_ENCODER, stages.STRUCTURE_DECODER),
+}
+"""Encoder and decoder of each VAE."""
+
+Settings = ShapeVaeConfig | MaterialVaeConfig | StructureVaeConfig | FlowConfig
+
+
+@dataclass(frozen=True)
+class Run:
+    """What to train, on what, into which folder.
+
+    Attributes
+    ----------
+    settings : fields of the stage's configuration to change, as texts; see :func:`.config.overridden`.
+    resume : go on from the checkpoint that is there.
+    limit : take only so many training objects.
+    image_encoder : folder of a ready-made DINOv3 encoder, for flows that do not train one.
+    initial : a checkpoint of the same networks whose averaged weights to begin with.
+    encoders : export the encoders too that only evaluation needs.
+    """
+
+    preset: str
+    data: Path
+    out: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+    resume: bool = False
+    limit: int | None = None
+    image_encoder: Path | None = None
+    initial: Path | None = None
+    encoders: bool = False
+
+    @property
+    def sizes(self) -> TrainingPreset:
+        """The preset that is named.
+
+        Raises
+        ------
+        VoxlumeError : there is none of this name.
+        """
+        if self.preset not in PRESETS:
+            raise VoxlumeError(f"no training preset {self.preset!r}; there are {', '.join(PRESETS)}")
+        return PRESETS[self.preset]()
+
+    def checkpoint(self, stage: str) -> Path:
+        return self.out / stage / CHECKPOINT
+
+
+def run_stage(
+    name: StageName,
+    run: Run,
+    processes: Processes,
+    progress: Progress | None = None,
+    began: float | None = None,
+) -> dict[str, Any]:
+    """Run one stage and return what there is to say about it.
+
+    Raises
+    ------
+    VoxlumeError : of the kind that says what is wrong: the data, the settings, a stage that comes before.
+    """
+    if name == "latents":
+        return encode(run, processes, progress)
+    if name == "export":
+        return export(run) if processes.first else {}
+    torch.manual_seed(0)  # every process starts with the same weights
+    stage, loop = _stage(name, run, processes, progress)
+    if run.initial is not None and not run.checkpoint(name).exists():
+        load_averages(run.initial, stage)
+    note = {"stage": name, "preset": run.preset, "weights": sum(p.numel() for p in stage.parameters())}
+    outcome = train(
+        stage,
+        loop,
+        run.out / name,
+        processes,
+        resume=run.resume,
+        note=note,
+        progress=progress,
+        began=began,
+    )
+    return _said(outcome) | note
+
+
+def _said(outcome: Outcome) -> dict[str, Any]:
+    return {"finished": outcome.finished, "step": outcome.step, "seconds": round(outcome.seconds, 1)}
+
+
+def _stage(
+    name: StageName, run: Run, processes: Processes, progress: Progress | None
+) -> tuple[Stage, LoopConfig]:
+    sizes = run.sizes
+    config = overridden(cast(Settings, getattr(sizes, name)), run.settings)
+    store = VoxelStore.load(
+        run.data,
+        processes.device,
+        "train",
+        run.limit,
+        rank=processes.rank,
+        world=processes.count,
+        progress=progress,
+    )
+    held_out = _held_out(run, processes)
+    if isinstance(config, FlowConfig):
+        return _flow_stage(run, config, store, held_out, processes), config.loop
+    encoder, decoder = (sizes.config(key) for key in VAE_KEYS[name])
+    arguments = (encoder, decoder, VAE_KEYS[name], config, store, held_out, processes)
+    if isinstance(config, StructureVaeConfig):
+        return StructureVaeStage(*arguments, sizes.structure_grid), config.loop  # type: ignore[arg-type]
+    kind = ShapeVaeStage if isinstance(config, ShapeVaeConfig) else MaterialVaeStage
+    return kind(*arguments), config.loop  # type: ignore[arg-type]
+
+
+def _held_out(run: Run, processes: Processes) -> VoxelStore | None:
+    """The first held-out objects, as many as are measured and drawn; None if the data have none."""
+    if HELD_OUT not in read_index(run.data)["splits"]:
+        return None
+    return VoxelStore.load(run.data, processes.device, HELD_OUT, 64)
+
+
+def _flow_stage(
+    run: Run, config: FlowConfig, store: VoxelStore, held_out: VoxelStore | None, processes: Processes
+) -> FlowStage:
+    sizes, folder = run.sizes, run.out / "latents"
+    device = processes.device
+    latents = LatentStore.load(folder, device, rank=processes.rank, world=processes.count)
+    pair = None
+    if held_out is not None:
+        pair = (LatentStore.load(folder, device, HELD_OUT), held_out)
+    finished: dict[str, nn.Module] = {}
+    for stage, keys in VAE_KEYS.items():
+        networks = _trained_vae(run, stage)
+        finished |= {key: networks[key] for key in keys if key in sizes.model.networks}
+    encoder = None
+    if run.image_encoder is not None:
+        encoder = load_image_encoder(run.image_encoder, torch.float32)
+        sizes = replace(
+            sizes, model=replace(sizes.model, networks=sizes.model.networks | {IMAGE_ENCODER: encoder.config})
+        )
+    return FlowStage(sizes.model, config, latents, store, pair, processes, encoder, finished)
+
+
+def _trained_vae(run: Run, stage: str) -> dict[str, nn.Module]:
+    """Encoder and decoder of a trained VAE by their keys."""
+    encoder, decoder = VAE_KEYS[stage]
+    sizes = run.sizes
+    parts = {"encoder": sizes.config(encoder), "decoder": sizes.config(decoder)}
+    networks = trained(run.checkpoint(stage), parts)
+    return {encoder: networks["encoder"], decoder: networks["decoder"]}
+
+
+def encode(run: Run, processes: Processes, progress: Progress | None = None) -> dict[str, Any]:
+    """Encode the data set with the trained encoders."""
+    began = time.monotonic()
+    shape, material, structure = (
+        _trained_vae(run, stage)[VAE_KEYS[stage][0]]
+        for stage in ("shape_vae", "material_vae", "structure_vae")
+    )
+    assert isinstance(shape, ScVaeEncoder)
+    assert isinstance(material, ScVaeEncoder)
+    assert isinstance(structure, StructureEncoder)
+    encoders = Encoders(shape, material, structure, run.sizes.structure_grid).ready_on(processes.device)
+    folder = run.out / "latents"
+    if processes.first and folder.is_dir():
+        for old in folder.glob("*.safetensors"):
+            old.unlink()
+    processes.agreed([0.0])  # nobody writes before the old files are gone
+    counts = {}
+    for split in ENCODED_SPLITS:
+        if split not in read_index(run.data)["splits"]:
+            continue
+        limit = run.limit if split == "train" else 64
+        store = VoxelStore.load(
+            run.data, processes.device, split, limit, rank=processes.rank, world=processes.count
+        )
+        encode_split(encoders, store, folder, split, processes, progress)
+        counts[split] = len(store) * processes.count
+    return {"finished": True, "seconds": round(time.monotonic() - began, 1), "objects": counts}
+
+
+def export(run: Run) -> dict[str, Any]:
+    """Write ``RUN/model`` from the averaged weights of all stages.
+
+    Raises
+    ------
+    VoxlumeError : a stage is missing, or ``RUN/model`` exists.
+    """
+    sizes = run.sizes
+    networks: dict[str, nn.Module] = {}
+    history: dict[str, Any] = {}
+    for stage, keys in VAE_KEYS.items():
+        found = _trained_vae(run, stage)
+        networks |= {k: found[k] for k in keys if run.encoders or k in sizes.model.networks}
+        history[stage] = _history(run, stage)
+    high = int(read_index(run.data)["resolution"] > sizes.model.base_resolution)
+    flows = {
+        "structure": stages.STRUCTURE_FLOW,
+        "shape": stages.SHAPE_FLOWS[high],
+        "material": stages.MATERIAL_FLOWS[high],
+    }
+    parts = {f"flows.{part}": sizes.config(flows[part]) for part in PARTS}
+    learned = trained(run.checkpoint("flows"), {"encoder": sizes.config(IMAGE_ENCODER)} | parts)
+    networks[IMAGE_ENCODER] = cast(ImageEncoder, learned["encoder"])
+    networks |= {flows[part]: learned[f"flows.{part}"] for part in PARTS}
+    history["flows"] = _history(run, "flows")
+    folder = run.out / "model"
+    write_model(sizes.model, networks, Statistics.read(run.out / "latents"), folder, {"training": history})
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return {"finished": True, "model": str(folder), "megabytes": round(size / 1e6, 1)}
+
+
+def _history(run: Run, stage: str) -> dict[str, Any]:
+    """How a stage was trained, as it is told in the finished model."""
+    state = read_state(run.checkpoint(stage))
+    return {"steps": state["step"], "seconds": round(state["seconds"]), "lanes": state["lanes"]}
+
+
+def tell(said: Mapping[str, Any]) -> str:
+    """One line of JSON."""
+    return json.dumps(dict(said))
