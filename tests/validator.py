@@ -66,7 +66,16 @@ _ACCEPTED = {"MESH_PRIMITIVE_GENERATED_TANGENT_SPACE"}
 def assert_valid(path: Path) -> dict[str, Any]:
     """Fail if the validator has an error or a warning; returns its report."""
     report = validate(path)
-    messages = report["issues"]["messages"]
-    bad = [m for m in messages if m["severity"] <= 1 and m["code"] not in _ACCEPTED]
+    bad = _problems(report)
     assert not bad, bad
     return report
+
+
+def problems(path: Path) -> list[str]:
+    """The codes of the validator's errors and warnings on a ``.glb``."""
+    return [m["code"] for m in _problems(validate(path))]
+
+
+def _problems(report: dict[str, Any]) -> list[dict[str, Any]]:
+    messages = report["issues"]["messages"]
+    return [m for m in messages if m["severity"] <= 1 and m["code"] not in _ACCEPTED]

@@ -5,7 +5,8 @@ group of faces are the AND of their masks, so the bound on stretch holds for eve
 the order in which groups merge. Groups merge where this adds the least to the variance of their normals
 (the L2,1 energy of Cohen-Steiner, Alliez and Desbrun, "Variational shape approximation", 2004) per length
 of the seam that disappears. Merging goes in rounds under a rising bound on that cost, each round a sort
-and a pass, so the time is that of sorting whatever the mesh looks like.
+and a pass, so the time is that of sorting whatever the mesh looks like. In the end charts of a few texels
+join a neighbour under a looser bound, because the gap around them would cost more than they show.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ from voxlume.jit import inner_kernel, kernel, parallel_kernel
 NUM_DIRECTIONS = 128
 MAX_TILT = math.radians(62)
 """Largest angle between a face's normal and its chart's direction: lengths shrink to 0.47 at worst."""
+MAX_SMALL_TILT = math.radians(80)
+"""The same for faces of charts too small to show a texture: lengths shrink to 0.17 at worst."""
 
-_ROUNDS = 36
+_ROUNDS = 22  # the last bound keeps large charts apart at sharp edges, where one projection would suit none
+_SMALL_ROUNDS = 6
 _FIRST_BOUND = 2.0**-24  # of the cost, relative to the square root of the surface's area; doubles per round
 
 
@@ -36,7 +40,10 @@ def directions() -> NDArray[np.float64]:
 
 
 def cluster_faces(
-    area_vectors: NDArray[np.float64], opposite: NDArray[np.int32], edge_lengths: NDArray[np.float64]
+    area_vectors: NDArray[np.float64],
+    opposite: NDArray[np.int32],
+    edge_lengths: NDArray[np.float64],
+    small_area: float = 0.0,
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Group faces into charts.
 
@@ -45,22 +52,24 @@ def cluster_faces(
     area_vectors : float64 (m, 3), each face's normal times its area; zero for faces without area.
     opposite : int32 (3 m,), :func:`voxlume.mesh.adjacency.opposite_edges`.
     edge_lengths : float64 (3 m,).
+    small_area : charts below this area are too small to show a texture.
 
     Returns
     -------
     charts : int32 (m,), the chart of each face, numbered from 0 by their first faces; connected.
-    axes : float64 (c, 3), unit; within :data:`MAX_TILT` of the normals of all the chart's faces.
+    axes : float64 (c, 3), unit; within :data:`MAX_TILT` of the normals of all the chart's faces, or
+        :data:`MAX_SMALL_TILT` for faces that were in a small chart.
     """
     m = len(area_vectors)
-    area = np.linalg.norm(area_vectors, axis=1)
+    face_area = np.linalg.norm(area_vectors, axis=1)
     fixed = directions()
-    masks = _allowed_directions(area_vectors, area, fixed, math.cos(MAX_TILT))
+    masks = _allowed_directions(area_vectors, face_area, fixed, math.cos(MAX_TILT))
     edges = np.flatnonzero(opposite > np.arange(len(opposite)))
     a, b = (edges // 3).astype(np.int32), (opposite[edges] // 3).astype(np.int32)
-    scale = math.sqrt(float(area.sum()))
+    scale = math.sqrt(float(face_area.sum()))
     length = np.maximum(edge_lengths[edges], 1e-9 * scale)
     parent = np.arange(m, dtype=np.int32)
-    vector, area, bound = area_vectors.copy(), area.copy(), _FIRST_BOUND * scale
+    vector, area, bound = area_vectors.copy(), face_area.copy(), _FIRST_BOUND * scale
     for _ in range(_ROUNDS):
         cost = _merge_costs(a, b, length, vector, area, masks)
         chosen = np.flatnonzero(cost <= bound)
@@ -71,6 +80,16 @@ def cluster_faces(
         if not len(a):
             break
         bound *= 2
+    if small_area > 0 and len(a):
+        loose = _allowed_directions(area_vectors, face_area, fixed, math.cos(MAX_SMALL_TILT))
+        _loosen(parent, area, small_area, loose, masks)
+        for _ in range(_SMALL_ROUNDS):
+            before = len(a)
+            # The longest common border first: it saves the most seam.
+            _merge_small(np.argsort(-length, kind="stable"), a, b, parent, vector, area, masks, small_area)
+            a, b, length = _joined_edges(a, b, length, parent, m)
+            if len(a) in (0, before):
+                break
     roots, inverse = np.unique(_roots(parent), return_inverse=True)
     charts = np.asarray(inverse, np.int32)
     axes = _chart_axes(charts, area_vectors, vector[roots], masks[roots], fixed, math.cos(MAX_TILT))
@@ -138,6 +157,23 @@ def _find(parent: NDArray[np.int32], i: int) -> int:
     return i
 
 
+@inner_kernel
+def _join(
+    i: int,
+    j: int,
+    parent: NDArray[np.int32],
+    vector: NDArray[np.float64],
+    area: NDArray[np.float64],
+    masks: NDArray[np.uint64],
+) -> None:
+    parent[j] = i
+    area[i] += area[j]
+    for c in range(3):
+        vector[i, c] += vector[j, c]
+    for word in range(2):
+        masks[i, word] &= masks[j, word]
+
+
 @kernel
 def _merge(
     chosen: NDArray[np.int64],
@@ -157,12 +193,49 @@ def _merge(
             continue
         if j < i:
             i, j = j, i
-        parent[j] = i
-        area[i] += area[j]
-        for c in range(3):
-            vector[i, c] += vector[j, c]
-        for word in range(2):
-            masks[i, word] &= masks[j, word]
+        _join(i, j, parent, vector, area, masks)
+
+
+@kernel
+def _loosen(
+    parent: NDArray[np.int32],
+    area: NDArray[np.float64],
+    small_area: float,
+    loose: NDArray[np.uint64],
+    masks: NDArray[np.uint64],
+) -> None:
+    """Give small groups the directions that their faces allow under the looser bound."""
+    for f in range(len(parent)):
+        root = _find(parent, f)
+        if area[root] < small_area:
+            if root == f:
+                masks[root] = loose[f]
+            else:  # roots are the first of their groups
+                for word in range(2):
+                    masks[root, word] &= loose[f, word]
+
+
+@kernel
+def _merge_small(
+    chosen: NDArray[np.int64],
+    a: NDArray[np.int32],
+    b: NDArray[np.int32],
+    parent: NDArray[np.int32],
+    vector: NDArray[np.float64],
+    area: NDArray[np.float64],
+    masks: NDArray[np.uint64],
+    small_area: float,
+) -> None:
+    """Merge along the chosen edges, in that order, where one side is small and a direction is left."""
+    for e in chosen:
+        i, j = _find(parent, a[e]), _find(parent, b[e])
+        if i == j or min(area[i], area[j]) >= small_area:
+            continue
+        if (masks[i, 0] & masks[j, 0]) == 0 and (masks[i, 1] & masks[j, 1]) == 0:
+            continue
+        if j < i:
+            i, j = j, i
+        _join(i, j, parent, vector, area, masks)
 
 
 def _joined_edges(

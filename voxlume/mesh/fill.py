@@ -31,6 +31,24 @@ def fill_gaps(image: NDArray[np.uint8], covered: NDArray[np.bool_]) -> None:
     _push(coarse, image, covered)
 
 
+def fill_gaps_reference(image: NDArray[np.uint8], covered: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Slow twin of :func:`fill_gaps`; returns the filled image."""
+    height, width = covered.shape
+    if height * width <= 1 or covered.all() or not covered.any():
+        return image
+    rows, columns = (height + 1) // 2, (width + 1) // 2
+    coarse = np.zeros((rows, columns, image.shape[2]), np.uint8)
+    known = np.zeros((rows, columns), np.bool_)
+    for row, column in np.ndindex(rows, columns):
+        block = np.s_[2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        known[row, column] = covered[block].any()
+        if known[row, column]:
+            coarse[row, column] = np.floor(image[block][covered[block]].mean(axis=0) + 0.5)
+    coarse = fill_gaps_reference(coarse, known)
+    up = coarse.repeat(2, axis=0).repeat(2, axis=1)[:height, :width]
+    return np.where(covered[..., None], image, up)
+
+
 @parallel_kernel
 def _pull(
     fine: NDArray[np.uint8], covered: NDArray[np.bool_], coarse: NDArray[np.uint8], known: NDArray[np.bool_]

@@ -1,7 +1,8 @@
 """Placing charts in a square without overlap, by their shapes.
 
 Charts become runs of cells in the rows of a grid, holes and bays left open. The highest go first; each takes
-the first place, from the top and from the left, where its runs meet only free cells. Two tables, the next
+the first place, from the top and from the left, where its runs meet only free cells; the biggest ones, on
+which the common scale depends, are tried turned by quarters as well. Two tables, the next
 taken and the next free cell of every cell, answer whether a run fits in one step and how far to move on if
 it does not, so small charts find the holes of big ones without trying every cell. The common scale is
 searched by packing.
@@ -18,7 +19,9 @@ from numpy.typing import NDArray
 from voxlume.errors import AssetError
 from voxlume.jit import inner_kernel, kernel, parallel_kernel
 
-_REFINEMENTS = 5  # packings after the first that fits
+_REFINEMENTS = 4  # packings after the first that fits
+_TURNED = 48  # charts, the highest ones, that are tried in all four turns
+_SMALL_CELLS = 32 * 32  # charts with a smaller box make do with a gap of their own of one cell
 _CLASSES = 12  # per side, of chart sizes by powers of two
 
 
@@ -37,7 +40,9 @@ def pack(
     flat : float64 (m, 3, 2), :func:`voxlume.mesh.flatten.flatten`.
     order, starts : :func:`voxlume.mesh.flatten.group` of ``charts``.
     cells : of the grid along a side.
-    gap : cells that stay free between any two charts and half of them along the square's border, at least.
+    gap : cells that stay free between any two charts and half of them along the square's border, at least;
+        for charts of less than 32 x 32 cells, of whose texture coarse mip levels show nothing anyway, their
+        half of the gap is one cell.
 
     Returns
     -------
@@ -64,8 +69,8 @@ def pack(
         else:
             fails = scale
         refinements += best is not None
-        if best is not None and (refinements > _REFINEMENTS or fits >= largest or fails < 1.005 * fits):
-            return _placed(flat, charts, fits, best)
+        if best is not None and (refinements > _REFINEMENTS or fits >= largest or fails < 1.01 * fits):
+            return _placed(flat, charts, extent, fits, best)
         if best is None:
             scale *= 0.85
             if scale * longest < 1e-3:
@@ -97,6 +102,18 @@ def _extents(
 
 
 @inner_kernel
+def _turned(x: float, y: float, width: float, height: float, turn: int) -> tuple[float, float]:
+    """A point of a box of that size after the box was turned by so many quarters, its corner at 0 again."""
+    if turn == 0:
+        return x, y
+    if turn == 1:
+        return height - y, x
+    if turn == 2:
+        return width - x, height - y
+    return y, width - x
+
+
+@inner_kernel
 def _span(p: NDArray[np.float64], scale: float, row: int) -> tuple[int, int]:
     """First and last column that a triangle (3, 2) touches between ``row`` and ``row + 1``."""
     low, high = np.inf, -np.inf
@@ -117,6 +134,8 @@ def _span(p: NDArray[np.float64], scale: float, row: int) -> tuple[int, int]:
 def _runs(
     flat: NDArray[np.float64],
     members: NDArray[np.int64],
+    extent: NDArray[np.float64],
+    turn: int,
     width: int,
     height: int,
     scale: float,
@@ -124,8 +143,10 @@ def _runs(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """A chart with a border of ``half`` cells around it as runs: int32 (rows + 1,) starts, (r, 2) columns."""
     mask = np.zeros((height, width), np.bool_)
+    p = np.empty((3, 2))
     for f in members:
-        p = flat[f]
+        for k in range(3):
+            p[k, 0], p[k, 1] = _turned(flat[f, k, 0], flat[f, k, 1], extent[0], extent[1], turn)
         y0, y1 = min(p[0, 1], p[1, 1], p[2, 1]) * scale, max(p[0, 1], p[1, 1], p[2, 1]) * scale
         for row in range(int(y0), int(y1) + 1):
             first, last = _span(p, scale, row)
@@ -230,8 +251,7 @@ def _place_charts(
     cells: int,
     gap: int,
 ) -> NDArray[np.int32]:
-    """Column and row of every chart's box, int32 (c, 2); empty if the grid is too small."""
-    half = (gap + 1) // 2
+    """Column, row and turn of every chart's box, int32 (c, 3); empty if the grid is too small."""
     # One more column than there are, taken and never free, ends every run.
     next_taken = np.full((cells, cells + 1), cells, np.int32)
     next_free = np.empty((cells, cells + 1), np.int32)
@@ -240,43 +260,72 @@ def _place_charts(
             next_free[row, column] = column
         next_free[row, cells] = 2**30
     hint = np.zeros((_CLASSES, _CLASSES), np.int32)
-    place = np.empty((len(rank), 2), np.int32)
-    for chart in rank:
-        width = int(extent[chart, 0] * scale) + 1 + 2 * half
-        height = int(extent[chart, 1] * scale) + 1 + 2 * half
-        if max(width, height) > cells:
-            return np.empty((0, 2), np.int32)
+    place = np.empty((len(rank), 3), np.int32)
+    for number in range(len(rank)):
+        chart = rank[number]
         members = order[starts[chart] : starts[chart + 1]]
-        run_starts, runs = _runs(flat, members, width, height, scale, half)
-        wide, high = int(math.log2(width)), int(math.log2(height))
-        top, found = hint[wide, high], -1
-        while found < 0 and top + height <= cells:
-            left = 0
-            while left + width <= cells:
-                step = _collision(run_starts, runs, next_taken, next_free, top, left)
-                if step == 0:
-                    found = left
+        half = 1 if extent[chart, 0] * extent[chart, 1] * scale * scale < _SMALL_CELLS else (gap + 1) // 2
+        bottom, left, turned = cells + 1, -1, 0
+        best_starts, best_runs = np.empty(0, np.int32), np.empty((0, 2), np.int32)
+        for turn in range(4 if number < _TURNED else 1):
+            w, h = extent[chart, turn & 1], extent[chart, 1 - (turn & 1)]
+            width, height = int(w * scale) + 1 + 2 * half, int(h * scale) + 1 + 2 * half
+            if max(width, height) > cells:
+                return np.empty((0, 3), np.int32)
+            run_starts, runs = _runs(flat, members, extent[chart], turn, width, height, scale, half)
+            wide, high = int(math.log2(width)), int(math.log2(height))
+            top = hint[wide, high]
+            found = -1
+            while top + height < bottom:
+                found = _first_fit(run_starts, runs, next_taken, next_free, top, width)
+                if found >= 0:
                     break
-                left += step
-            top += 1
-        if found < 0:
-            return np.empty((0, 2), np.int32)
-        top -= 1
-        # Others of about this size found no place above; they will hardly find one later.
-        hint[wide, high] = top
-        _take(run_starts, runs, next_taken, next_free, top, found)
-        place[chart, 0] = found + half
-        place[chart, 1] = top + half
+                top += 1
+            # Others of about this size found no place above; they will hardly find one later.
+            hint[wide, high] = top
+            if found >= 0:
+                bottom, left, turned = top + height, found, turn
+                best_starts, best_runs = run_starts, runs
+        if left < 0:
+            return np.empty((0, 3), np.int32)
+        top = bottom - (len(best_starts) - 1)
+        _take(best_starts, best_runs, next_taken, next_free, top, left)
+        place[chart, 0], place[chart, 1], place[chart, 2] = left + half, top + half, turned
     return place
+
+
+@inner_kernel
+def _first_fit(
+    starts: NDArray[np.int32],
+    runs: NDArray[np.int32],
+    next_taken: NDArray[np.int32],
+    next_free: NDArray[np.int32],
+    top: int,
+    width: int,
+) -> int:
+    """The first column where a chart fits into the rows from ``top`` on, or -1."""
+    left = 0
+    while left + width <= len(next_taken):
+        step = _collision(starts, runs, next_taken, next_free, top, left)
+        if step == 0:
+            return left
+        left += step
+    return -1
 
 
 @parallel_kernel
 def _placed(
-    flat: NDArray[np.float64], charts: NDArray[np.int32], scale: float, place: NDArray[np.int32]
+    flat: NDArray[np.float64],
+    charts: NDArray[np.int32],
+    extent: NDArray[np.float64],
+    scale: float,
+    place: NDArray[np.int32],
 ) -> NDArray[np.float64]:
     result = np.empty_like(flat)
     for f in prange(len(flat)):
+        c = charts[f]
         for k in range(3):
-            for c in range(2):
-                result[f, k, c] = flat[f, k, c] * scale + place[charts[f], c]
+            x, y = _turned(flat[f, k, 0], flat[f, k, 1], extent[c, 0], extent[c, 1], place[c, 2])
+            result[f, k, 0] = x * scale + place[c, 0]
+            result[f, k, 1] = y * scale + place[c, 1]
     return result

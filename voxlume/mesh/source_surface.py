@@ -21,8 +21,10 @@ from voxlume.ovoxel.index import AXIS_BITS, VoxelIndex, lower_bound
 FARTHEST = 8.0
 """Voxels within which the surface is searched; what lies farther off takes the nearest voxel's material."""
 
-_FIRST_RADIUS = 0.5  # voxels; doubles until something is found
-_PATIENCE = 4.0  # how much farther than the nearest face one that faces the right way may be
+PATIENCE = 4.0
+"""How much farther than the nearest face one that faces the right way may be."""
+
+_FIRST_RADIUS = 0.25  # voxels; doubles until something is found
 _PROBES = 4096
 
 Point = tuple[float, float, float]
@@ -254,10 +256,10 @@ def _nearest_faces(
             best = near_facing if facing else near_any
             if best <= radius * radius:
                 break
-            if facing and near_any < np.inf and radius >= max(2.0, _PATIENCE * math.sqrt(near_any)):
+            if facing and near_any < np.inf and radius >= max(2.0, PATIENCE * math.sqrt(near_any)):
                 break
             radius *= 2
-        if facing_face >= 0 and math.sqrt(near_facing) <= max(2.0, _PATIENCE * math.sqrt(near_any)):
+        if facing_face >= 0 and math.sqrt(near_facing) <= max(2.0, PATIENCE * math.sqrt(near_any)):
             face[row], s, t = facing_face, facing_s, facing_t
         else:
             face[row], s, t = any_face, any_s, any_t

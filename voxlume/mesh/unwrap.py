@@ -20,7 +20,10 @@ from voxlume.progress import Progress, report
 TEXTURE_SIZES = (64, 8192)
 """Smallest and largest side of a square texture."""
 
-_CELLS = 1024  # the packing's own grid is not finer than this
+_CELLS = 2048  # the packing's own grid is not finer than this
+
+_SMALL_TEXELS = 16.0  # charts below this many texels show no texture worth a gap of their own
+_EXPECTED_FILL = 0.5  # of the texture by charts, near enough to know how large a texel will be
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +36,8 @@ class Unwrapped:
     faces : int32 (m, 3) over the new vertices, in the given order.
     uvs : float32 (k, 2) in [0, 1], v downwards; charts are not mirrored and do not overlap.
     chart : int32 (m,), the chart of each face.
-    gap : texels between charts, at least.
+    gap : texels between charts, at least; between small ones half of that, but never less than bilinear
+        look-up needs.
     """
 
     vertex: NDArray[np.int32]
@@ -95,7 +99,8 @@ def unwrap(
     corners = unit[tris]
     area_vectors, lengths = _measure(corners)
     opposite = opposite_edges(welded, _unit(area_vectors))
-    charts, axes = cluster_faces(area_vectors, opposite, lengths)
+    texel = float(np.linalg.norm(area_vectors, axis=1).sum()) / (_EXPECTED_FILL * texture_size**2)
+    charts, axes = cluster_faces(area_vectors, opposite, lengths, _SMALL_TEXELS * texel)
     report(progress, 1, 3, "unwrapping")
     flat, charts = flatten(corners, area_vectors, opposite, welded, charts, axes)
     report(progress, 2, 3, "unwrapping")

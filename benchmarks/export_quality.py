@@ -1,0 +1,118 @@
+"""What the export keeps of an asset: geometry, colours, materials, alpha; whether the file is sound.
+
+python -m benchmarks.export_quality [--resolution 512] [--faces 500000 50000] [--keep NAME] [--only TEXT]
+
+Each valid asset is voxelised, exported at every budget and compared with its source; one line an export.
+The result is kept after every asset.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.report import environment, keep
+from tests.mesh.uv_checks import chart_labels, overlapping_samples, own_texels_share
+from tests.paths import ASSETS_DIR
+from tests.validator import problems, validator_missing
+from voxlume.asset import Asset
+from voxlume.evaluation.compare import compare
+from voxlume.mesh.read import load
+from voxlume.mesh.textured import TexturedOptions, textured_asset
+from voxlume.mesh.write import write_asset
+from voxlume.ovoxel.grid import OVoxel
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--resolution", type=int, default=512)
+    parser.add_argument("--faces", type=int, nargs="+", default=[500_000, 50_000])
+    parser.add_argument("--texture-size", type=int, default=2048)
+    parser.add_argument("--samples", type=int, default=100_000)
+    parser.add_argument("--only", default="", help="part of the file name")
+    parser.add_argument("--skip", nargs="*", default=[], help="parts of file names")
+    parser.add_argument("--keep", help="name under which the result is kept")
+    parser.add_argument("--folder", type=Path, help="where to leave the GLBs")
+    options = parser.parse_args()
+    entries = json.loads((ASSETS_DIR / "MANIFEST.json").read_text())["assets"]
+    files = [e["file"] for e in entries if e["kind"] in ("real", "derived") and options.only in e["file"]]
+    files = [file for file in files if not any(part in file for part in options.skip)]
+    print(
+        "file                              faces of    budget p99 a>b   b>a  base metal rough alpha mode   sides "
+        " charts fill overlap own valid     s"
+    )
+    result: dict[str, Any] = {
+        **environment(),
+        **{k: vars(options)[k] for k in ("resolution", "texture_size")},
+    }
+    result["assets"] = {}
+    for file in files:
+        source = load(ASSETS_DIR / file)
+        voxels = OVoxel.from_asset(source, options.resolution)
+        rows = result["assets"][file] = {"voxels": len(voxels)}
+        for faces in options.faces:
+            row = _measure(source, voxels, faces, options, Path(file).stem)
+            rows[str(faces)] = row
+            print(_line(file, faces, row), flush=True)
+        if options.keep:
+            keep(result, options.keep)
+
+
+def _measure(
+    source: Asset, voxels: OVoxel, faces: int, options: argparse.Namespace, name: str
+) -> dict[str, Any]:
+    began = time.perf_counter()
+    cpu = time.process_time()
+    asset = textured_asset(voxels, TexturedOptions(faces=faces, texture_size=options.texture_size), name=name)
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    (mesh,), (material,) = asset.meshes, asset.materials
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        path = folder / f"{name}_{options.resolution}_{faces}.glb"
+        write_asset(asset, path)
+        found = None if validator_missing() else problems(path)
+        size = path.stat().st_size
+        written = load(path)
+    difference = compare(source, written, resolution=options.resolution, samples=options.samples)
+    overlap, inside = overlapping_samples(mesh.uvs[0], mesh.faces, 4096)
+    chart = chart_labels(mesh.uvs[0], mesh.faces)
+    own = own_texels_share(mesh.uvs[0], mesh.faces, chart, options.texture_size)
+    return {
+        "faces": asset.num_faces,
+        "vertices": asset.num_vertices,
+        "faces_without_budget": 2 * int(voxels.intersected.sum()),
+        "alpha_mode": material.alpha_mode,
+        "double_sided": material.double_sided,
+        "charts": int(chart.max()) + 1,
+        "uv_fill": inside / 4096**2,
+        "overlapping_samples": overlap,
+        "own_texels_share": own,
+        "validator": found,
+        "bytes": size,
+        "seconds": seconds,
+        "cpu_seconds": cpu,
+        **difference.to_dict(),
+    }
+
+
+def _line(file: str, faces: int, row: dict[str, Any]) -> str:
+    material = [
+        row["material"].get(c, {"mean": np.nan})["mean"]
+        for c in ("base color", "metallic", "roughness", "alpha")
+    ]
+    return (
+        f"{file[-32:]:<32} {row['faces']:>7} of {faces:>7} {row['a_to_b']['p99']:9.3f} {row['b_to_a']['p99']:5.3f} "
+        f"{' '.join(f'{m:5.2f}' for m in material)} {row['alpha_mode']:<6} {'double' if row['double_sided'] else 'single'} "
+        f"{row['charts']:>6} {row['uv_fill']:.2f} {row['overlapping_samples']:>6} {row['own_texels_share']:.5f} "
+        f"{row['validator']} {row['seconds']:6.1f} ({row['cpu_seconds']:.1f} cpu)"
+    )
+
+
+if __name__ == "__main__":
+    main()
