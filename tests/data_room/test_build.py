@@ -126,7 +126,7 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bare_machine(tmp_path: Path) -> None:
     """Training machines have few packages: the build must not need the others."""
-    write_collection(tmp_path / "open", 30)
+    write_collection(tmp_path / "open", 8)
     code = f"""
 import sys
 

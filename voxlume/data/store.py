@@ -225,28 +225,42 @@ class _Rows:
 
     def read(self, path: Path, samples: Sequence[int], at: int) -> int:
         """Copy some samples of a shard to row ``at`` and on; returns the row after them."""
-        shard, starts = _read_rows(path)
-        if len(samples) < len(starts) - 1:
-            shard = shard.gather([(starts[i], starts[i + 1]) for i in samples])
+        shard = _read_rows(path, samples)
         end = at + len(shard.coords)
         for name, column in self.columns().items():
             column[at:end] = getattr(shard, name).to(column.device)
         return end
 
 
-def _read_rows(path: Path) -> tuple[_Rows, list[int]]:
-    """The voxels of a shard on the host, and where its samples begin (with the end of the last)."""
-    samples, _ = read_note(path)
-    starts = [0, *np.cumsum([count for _, _, count in samples], dtype=np.int64).tolist()]
+def _read_rows(path: Path, samples: Sequence[int]) -> _Rows:
+    """The voxels of some samples of a shard, on the host; others are not read.
+
+    Raises
+    ------
+    VoxelFileError : the file is missing or damaged.
+    """
+    listed, _ = read_note(path)
+    starts = [0, *np.cumsum([count for _, _, count in listed], dtype=np.int64).tolist()]
+    # Neighbours are read in one piece.
+    pieces: list[list[int]] = []
+    for i in samples:
+        if pieces and pieces[-1][1] == starts[i]:
+            pieces[-1][1] = starts[i + 1]
+        else:
+            pieces.append([starts[i], starts[i + 1]])
+    columns = {}
     try:
         with safe_open(path, framework="pt") as file:
-            rows = _Rows(**{name: file.get_tensor(name) for name in COLUMNS})
+            for name, width in COLUMNS.items():
+                stored = file.get_slice(name)
+                if stored.get_shape() != [starts[-1], width]:
+                    raise VoxelFileError(
+                        f"{path} is damaged: {name} does not fit its samples; build the store again"
+                    )
+                columns[name] = torch.cat([stored[first:last] for first, last in pieces])
     except (SafetensorError, OSError) as error:
         raise VoxelFileError(f"{path} is damaged: {error}; build the store again") from error
-    for name, width in COLUMNS.items():
-        if tuple(getattr(rows, name).shape) != (starts[-1], width):
-            raise VoxelFileError(f"{path} is damaged: {name} does not fit its samples; build the store again")
-    return rows, starts
+    return _Rows(**columns)
 
 
 def _torch_coords(resolution: int) -> torch.dtype:
