@@ -34,6 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _reconstruction(options: argparse.Namespace) -> None:
     from voxlume.evaluation import reconstruction as task
 
+    if options.run_folder is not None:
+        options.model = options.out / "autoencoder"
+        task.write_autoencoder(options.run_folder, options.preset, options.model)
     autoencoder = task.Autoencoder.open(options.model, options.encoders, options.device)
     report, tiles = task.evaluate_reconstruction(
         autoencoder,
@@ -119,6 +122,10 @@ def _parser() -> argparse.ArgumentParser:
 
     task = command("reconstruction", "what the SC-VAE keeps: voxels to latents and back", _reconstruction)
     task.add_argument("--encoders", type=Path, help="folder with the encoders that the model lacks")
+    task.add_argument(
+        "--run", type=Path, dest="run_folder", help="the SC-VAE of a training run instead of --model"
+    )
+    task.add_argument("--preset", default="nano", help="that the run was trained with")
     task.add_argument("--resolution", type=int, help="of the voxels; the model's base resolution by default")
     task.add_argument(
         "--conversion", action="store_true", help="also measure the voxels before they are encoded"

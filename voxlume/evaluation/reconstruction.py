@@ -18,21 +18,28 @@ from voxlume.data.sources import Source
 from voxlume.errors import ModelFileError, VoxlumeError
 from voxlume.evaluation.metrics import MEASURES, Truth
 from voxlume.evaluation.report import Report, Row, machine, peak_memory_gb
-from voxlume.models.sc_vae import Content, ScVaeEncoder, material_features, shape_features
+from voxlume.models.sc_vae import Content, DecoderConfig, ScVaeEncoder, material_features, shape_features
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.ovoxel.voxelize import voxelize_asset
 from voxlume.pipelines import stages
-from voxlume.pipelines.checkpoint import load_network
+from voxlume.pipelines.checkpoint import load_network, read_config, save_network
 from voxlume.pipelines.memory import Networks, pick_device
-from voxlume.pipelines.model_folder import TEXTURING, ModelFolder
+from voxlume.pipelines.model_folder import (
+    IMAGE_TO_3D,
+    TEXTURING,
+    FolderFiles,
+    ModelFolder,
+    PipelineConfig,
+)
 from voxlume.pipelines.results import Latent
 from voxlume.pipelines.sanity import check_ovoxel
 from voxlume.progress import Progress, report
 from voxlume.render.camera import FIXED_VIEWS
 from voxlume.render.picture import render_views
 from voxlume.sparse import SparseTensor
-
-MATERIAL_ENCODER = "tex_slat_encoder"
+from voxlume.training.export import trained
+from voxlume.training.presets import MATERIAL_ENCODER
+from voxlume.training.runs import VAE_KEYS, Run
 
 RECONSTRUCTION_MEASURES = MEASURES | {
     "voxels": "of the source",
@@ -40,6 +47,8 @@ RECONSTRUCTION_MEASURES = MEASURES | {
     "encode_seconds": "voxels to latents",
     "decode_seconds": "latents to voxels",
 }
+
+_KEYS = (stages.SHAPE_ENCODER, stages.SHAPE_DECODER, MATERIAL_ENCODER, stages.MATERIAL_DECODER)
 
 TILE = 192
 """Side of a picture in the sheet."""
@@ -83,7 +92,8 @@ class Autoencoder:
 
         Parameters
         ----------
-        model : folder, hub id or ``bundled``; needs the shape decoder.
+        model : folder, hub id or ``bundled``; or a folder with nothing but networks, as
+            :func:`write_autoencoder` makes it.
         encoders : a folder with the encoders that the model itself lacks, as files ``KEY.json`` and
             ``KEY.safetensors`` directly or under ``ckpts``: ``shape_slat_encoder``, ``tex_slat_encoder``.
 
@@ -91,11 +101,7 @@ class Autoencoder:
         ------
         ModelFileError : no such model, or there is no shape encoder.
         """
-        folder = ModelFolder.from_pretrained(model)
-        models = dict(folder.config.models)
-        if folder.files.find(TEXTURING) is not None:
-            models = {**ModelFolder.from_pretrained(model, pipeline=TEXTURING).config.models, **models}
-        folder = ModelFolder(folder.files, replace(folder.config, models=models))
+        folder = _open_folder(model)
         networks = Networks(folder, pick_device(device))
         found: dict[Content, ScVaeEncoder] = {}
         keys: tuple[tuple[Content, str], ...] = (
@@ -252,6 +258,47 @@ def _tiles(truth: Asset, result: Asset | None) -> list[NDArray[np.uint8]]:
 
 
 SHEET_HEADS = ("source", "source, back", "reconstruction", "reconstruction, back")
+
+
+def write_autoencoder(run: Path, preset: str, folder: Path) -> None:
+    """Write the SC-VAE's trained networks of a run into a folder that :meth:`Autoencoder.open` takes.
+
+    Parameters
+    ----------
+    run : the run's folder.
+    preset : that it was trained with.
+
+    Raises
+    ------
+    VoxlumeError : the shape's has no checkpoint, or the folder cannot be written.
+    """
+    described = Run(preset, Path(), run)
+    (folder / "ckpts").mkdir(parents=True, exist_ok=True)
+    for stage in ("shape_vae", "material_vae"):
+        if stage == "material_vae" and not described.checkpoint(stage).exists():
+            continue
+        parts = dict(zip(("encoder", "decoder"), VAE_KEYS[stage], strict=True))
+        networks = trained(
+            described.checkpoint(stage), {part: described.sizes.config(key) for part, key in parts.items()}
+        )
+        for part, key in parts.items():
+            save_network(networks[part], folder / "ckpts" / key)
+
+
+def _open_folder(model: str | Path) -> ModelFolder:
+    """A model whose description names everything that is there, also for texturing."""
+    found = {key: f"ckpts/{key}" for key in _KEYS if (Path(model) / "ckpts" / f"{key}.json").is_file()}
+    if stages.SHAPE_DECODER in found and not (Path(model) / IMAGE_TO_3D).exists():
+        decoder = read_config(Path(model) / f"{found[stages.SHAPE_DECODER]}.json")
+        assert isinstance(decoder, DecoderConfig)
+        return ModelFolder(
+            FolderFiles(Path(model)), PipelineConfig(found, base_resolution=decoder.resolution)
+        )
+    folder = ModelFolder.from_pretrained(model)
+    models = dict(folder.config.models)
+    if folder.files.find(TEXTURING) is not None:
+        models = {**ModelFolder.from_pretrained(model, pipeline=TEXTURING).config.models, **models}
+    return ModelFolder(folder.files, replace(folder.config, models=models))
 
 
 def _encoder_stem(folder: ModelFolder, key: str, encoders: str | Path | None) -> Path | None:
