@@ -19,7 +19,9 @@ from voxlume.data.procedural import (
     cloth,
     containers,
     figures,
+    food,
     furniture,
+    gadgets,
     plants,
     solids,
     tableware,
@@ -40,6 +42,8 @@ FAMILIES: dict[str, Callable[[np.random.Generator], Asset]] = {
     **buildings.FAMILIES,
     **figures.FAMILIES,
     **solids.FAMILIES,
+    **gadgets.FAMILIES,
+    **food.FAMILIES,
 }
 """Kinds of objects: from a random generator to an asset."""
 

@@ -44,10 +44,11 @@ def wall(
 def house(rng: np.random.Generator) -> Asset:
     """Cottages, town houses, barns, towers, shops, tents of stone."""
     a = Assembly(rng)
-    kind = a.choose("house", "house", "house", "tower", "shop", "castle", "lighthouse")
-    {"tower": _round_tower, "castle": _castle, "lighthouse": _lighthouse}.get(
-        kind, lambda b: _house(b, kind)
-    )(a)
+    kind = a.choose("house", "house", "house", "shop", "other", "other", "other")
+    if kind == "other":
+        a.choose(_round_tower, _castle, _lighthouse)(a)
+    else:
+        _house(a, kind)
     return a.asset("house")
 
 

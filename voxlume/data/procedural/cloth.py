@@ -35,9 +35,7 @@ def _ripples(a: Assembly, x: Array, y: Array) -> Array:
 def cloth(rng: np.random.Generator) -> Asset:
     """One of the open sheets; single layers without thickness."""
     a = Assembly(rng)
-    kind = a.choose("flag", "flag", "drape", "tent", "curtain", "umbrella", "line", "hammock", "ghost")
-    {"flag": _flag, "drape": _drape, "tent": _tent, "curtain": _curtain, "umbrella": _umbrella, "line": _line,
-     "hammock": _hammock, "ghost": _ghost}[kind](a)  # fmt: skip
+    a.choose(_flag, _flag, _drape, _tent, _curtain, _umbrella, _line, _hammock, _ghost)(a)
     return a.asset("cloth")
 
 

@@ -179,9 +179,7 @@ def _robot_arm(
 def creature(rng: np.random.Generator) -> Asset:
     """Animals of no known kind: four-legged, two-legged, fish, birds, dragons, snails, insects."""
     a = Assembly(rng)
-    kind = a.choose("beast", "beast", "beast", "biped", "fish", "bird", "snail", "octopus", "beetle")
-    {"beast": _beast, "biped": _biped, "fish": _fish, "bird": _bird, "snail": _snail, "octopus": _octopus,
-     "beetle": _beetle}[kind](a)  # fmt: skip
+    a.choose(_beast, _beast, _beast, _biped, _fish, _bird, _snail, _octopus, _beetle)(a)
     return a.asset("creature")
 
 

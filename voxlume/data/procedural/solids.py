@@ -29,12 +29,7 @@ from voxlume.data.procedural.shapes import (
 def solids(rng: np.random.Generator) -> Asset:
     """Cut solids, machine parts, gears, toy blocks, sculptures, rocks, game pieces."""
     a = Assembly(rng)
-    kind = a.choose("cut", "cut", "shell", "blend", "stack", "gear", "knot", "rock", "piece")
-    makers = {
-        "cut": _cut, "shell": _shell, "blend": _blend, "stack": _stack, "gear": _gear, "knot": _knot,
-        "rock": _rock, "piece": _piece,
-    }  # fmt: skip
-    makers[kind](a)
+    a.choose(_cut, _cut, _shell, _blend, _stack, _gear, _knot, _rock, _piece)(a)
     return a.asset("solids")
 
 

@@ -33,8 +33,11 @@ from voxlume.data.procedural.shapes import (
 def tool(rng: np.random.Generator) -> Asset:
     """Hammers, axes, screwdrivers, wrenches, saws, shovels, swords, brushes, keys, pliers, knives."""
     a = Assembly(rng)
-    kind = a.choose(*_KINDS)
-    _KINDS[kind](a)
+    kinds = (
+        _hammer, _axe, _screwdriver, _wrench, _saw, _shovel, _sword, _brush, _key, _knife, _pliers,
+        _magnifier,
+    )  # fmt: skip
+    a.choose(*kinds)(a)
     whole = Assembly(rng)
     # Built standing along y; shown standing, lying or leaning.
     tilt = a.choose(0.0, math.pi / 2, a.between(-0.5, 0.5))
@@ -359,11 +362,5 @@ def _magnifier(a: Assembly) -> None:
     a.add(torus(r, 0.03, 40, 10).turned(x=math.pi / 2), rim, (0, 0.62 + r, 0))
     a.add(ellipsoid((2 * r, 2 * r, 0.08), segments=32), m.glass(a.rng, palettes.GLASS[0]), (0, 0.62 + r, 0))
 
-
-_KINDS = {
-    "hammer": _hammer, "axe": _axe, "screwdriver": _screwdriver, "wrench": _wrench, "saw": _saw,
-    "shovel": _shovel, "sword": _sword, "brush": _brush, "key": _key, "knife": _knife, "pliers": _pliers,
-    "magnifier": _magnifier,
-}  # fmt: skip
 
 FAMILIES = {"tool": tool}

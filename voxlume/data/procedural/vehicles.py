@@ -101,10 +101,11 @@ def _section_body(profile: Array, half_widths: Array, levels: int = 9) -> Shape:
 def vehicle(rng: np.random.Generator) -> Asset:
     """Cars, vans, pickups, buses, tractors, carts, locomotives, toy trucks."""
     a = Assembly(rng)
-    kind = a.choose("car", "car", "car", "van", "pickup", "truck", "tractor", "train", "cart", "bike")
-    {"tractor": _tractor, "train": _train, "cart": _cart, "bike": _scooter}.get(
-        kind, lambda b: _car(b, kind)
-    )(a)
+    kind = a.choose("car", "car", "car", "van", "pickup", "truck", "other", "other", "other", "other")
+    if kind == "other":
+        a.choose(_tractor, _train, _cart, _bicycle)(a)
+    else:
+        _car(a, kind)
     return a.asset("vehicle")
 
 
@@ -335,8 +336,8 @@ def _cart(a: Assembly) -> None:
     a.absorb(inside, at=(0, r + 0.032, 0))
 
 
-def _scooter(a: Assembly) -> None:
-    """A bicycle or a scooter, side on to x."""
+def _bicycle(a: Assembly) -> None:
+    """A bicycle that rides along z."""
     rng = a.rng
     paint, dark, chrome = m.car_paint(rng), m.rubber(rng), m.polished_metal(rng, palettes.METAL[0])
     r = a.between(0.3, 0.36)
