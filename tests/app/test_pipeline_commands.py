@@ -133,7 +133,7 @@ def test_one_line_for_what_a_user_gets_wrong(
     clear = tmp_path / "clear.png"
     Image.new("RGBA", (64, 64)).save(clear)
     for arguments, words in (
-        (["generate", image, str(tmp_path / "a.png"), *model], "must end in .glb or .vxz or .npz"),
+        (["generate", image, str(tmp_path / "a.png"), *model], "must end in .glb or .obj"),
         (["generate", image, str(tmp_path / "no" / "a.glb"), *model], "does not exist"),
         (["generate", out, *model], "IMAGE... OUT"),
         (["generate", *model], "IMAGE... OUT"),

@@ -47,7 +47,8 @@ _TRANSFORM = "KHR_texture_transform"
 _LEAST_UV_SHARE = 0.5  # of the surface that must have a place in the texture for its UVs to count
 _MOST_OVERLAP = 0.05
 _LEAST_OF_PART = 0.1  # share of one of several materials that must be translucent before it is blended
-_MOST_LOST = 0.5
+_FAR = 4.0  # voxels
+_MOST_LOST = 0.2  # share of the faces that may be farther off
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,17 @@ class RetextureOptions:
     alpha_mode: AlphaMode | None = None
     image_format: ImageFormat = "webp"
     quality: int = QUALITY
+
+    def check(self) -> None:
+        """Refuse what cannot be, before any work is done.
+
+        Raises
+        ------
+        AssetError : a texture size or a way of UVs that is not possible.
+        """
+        check_texture_size(self.texture_size)
+        if self.uvs not in ("keep", "new"):
+            raise AssetError(f"UVs can be 'keep' or 'new', not '{self.uvs}'")
 
 
 def retexture(
@@ -105,9 +117,7 @@ def retexture(
     Cancelled : by the callback.
     """
     options = options or RetextureOptions()
-    check_texture_size(options.texture_size)
-    if options.uvs not in ("keep", "new"):
-        raise AssetError(f"UVs can be 'keep' or 'new', not '{options.uvs}'")
+    options.check()
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
         raise VoxlumeError(f"cannot write {path}: the name must end in {' or '.join(ENDINGS)}")
@@ -287,8 +297,11 @@ class _Retexturing:
         vertices, faces = _joined(self._shown)
         some = faces[np.linspace(0, len(faces) - 1, min(len(faces), 4096)).astype(np.int64)]
         points = self._voxel_units(vertices[some].mean(axis=1))
-        face, _ = self._source.nearest(points[np.isfinite(points).all(axis=1)])
-        lost = float((face < 0).mean()) if len(face) else 1.0
+        points = points[np.isfinite(points).all(axis=1)]
+        face, weights = self._source.nearest(points)
+        corners = self._source.vertices[self._source.faces[face]]
+        distance = np.linalg.norm(np.einsum("nk,nkc->nc", weights, corners) - points, axis=1)
+        lost = float(((face < 0) | (distance > _FAR)).mean()) if len(face) else 1.0
         if lost > _MOST_LOST:
             raise AssetError(
                 f"the voxels lie elsewhere: {lost:.0%} of the mesh has none near it; encode this very file"

@@ -18,6 +18,9 @@ from voxlume.ovoxel.quantize import KNOWN_NAMES, from_voxels, to_voxels
 from voxlume.ovoxel.vxz import MAGIC, VxzOptions, read_vxz, write_vxz
 from voxlume.progress import Progress
 
+ENDINGS = (".vxz", ".npz")
+"""Endings of the files that :func:`save_ovoxel` writes."""
+
 ZIP_MAGIC = b"PK"
 
 
@@ -41,7 +44,7 @@ def save_ovoxel(
     Cancelled : ``progress`` asked to stop.
     """
     kind = Path(path).suffix.lower()
-    if kind not in (".vxz", ".npz"):
+    if kind not in ENDINGS:
         raise VoxelFileError(f"{path}: voxels are written as .vxz or .npz; choose one of these endings")
     with atomic_write(path) as file:
         if kind == ".npz":

@@ -1,4 +1,4 @@
-"""A picture and a mesh to material voxels on the mesh's own surface."""
+"""A picture and a mesh to a new material on the mesh's own surface, as voxels and as textures."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from PIL import Image
 
 from voxlume.asset import Asset
 from voxlume.flow.forecast import Forecast
+from voxlume.mesh import write
+from voxlume.mesh.retexture import RetextureOptions, retexture
+from voxlume.ovoxel import files
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.pipelines import stages
 from voxlume.pipelines.image_to_3d import DEFAULT_SEED, Picture, SamplerOptions, require
@@ -23,6 +26,9 @@ from voxlume.pipelines.results import Latent
 from voxlume.pipelines.sanity import check_ovoxel
 from voxlume.pipelines.stages import Preview, Sampling, Views
 from voxlume.progress import Progress
+
+ENDINGS = (*write.ENDINGS, *files.ENDINGS)
+"""Endings of the files that :func:`write_textured` writes."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,8 @@ class Texturing:
     """Pictures of an object onto a mesh of it.
 
     >>> pipeline = Texturing.from_pretrained("microsoft/TRELLIS.2-4B")
-    >>> pipeline.run(voxlume.load("chair.glb"), "chair.png").ovoxel.save("chair.vxz")
+    >>> result = pipeline.run(voxlume.load("chair.glb"), "chair.png")
+    >>> write_textured(result.ovoxel, "chair.glb", "chair_textured.glb")
     """
 
     def __init__(self, networks: Networks) -> None:
@@ -129,3 +136,33 @@ class Texturing:
         ovoxel = stages.decode_material_onto(networks, mesh_voxels, material, progress)
         ovoxel, warnings = check_ovoxel(ovoxel)
         return Textured(ovoxel, shape, material, tuple(warnings))
+
+
+def write_textured(
+    ovoxel: OVoxel,
+    mesh: str | Path,
+    path: str | Path,
+    options: RetextureOptions | None = None,
+    *,
+    progress: Progress | None = None,
+) -> tuple[str, ...]:
+    """Write a material as voxels, or as textures of the mesh that it was made for, by the name's ending.
+
+    Parameters
+    ----------
+    mesh : the file that the voxels were made from.
+    options : of the textures.
+
+    Returns
+    -------
+    A line for everything that a user should know.
+
+    Raises
+    ------
+    VoxlumeError : as :func:`voxlume.mesh.retexture.retexture` and :meth:`OVoxel.save` do.
+    """
+    path = Path(path)
+    if path.suffix.lower() in files.ENDINGS:
+        ovoxel.save(path)
+        return ()
+    return retexture(mesh, ovoxel, path, options, progress=progress)
