@@ -119,8 +119,12 @@ def read_state(path: Path) -> dict[str, Any]:
         raise ModelFileError(f"{path} is damaged: {error}") from error
 
 
-def load_averages(path: Path, stage: nn.Module) -> None:
-    """Give a stage the averaged weights of a checkpoint.
+def load_averages(path: Path, names: Mapping[str, nn.Parameter]) -> None:
+    """Give parameters the averaged weights of a checkpoint.
+
+    Parameters
+    ----------
+    names : the parameters by their names within the stage; the checkpoint may hold more.
 
     Raises
     ------
@@ -128,7 +132,6 @@ def load_averages(path: Path, stage: nn.Module) -> None:
     """
     read_state(path)
     header = read_header(path)
-    names = dict(stage.named_parameters())
     # What a run does not train has no average.
     stored = {name: f"ema/{name}" if f"ema/{name}" in header else f"weights/{name}" for name in names}
     problem = misfit(

@@ -73,7 +73,7 @@ def trained(path: Path, parts: Mapping[str, NetworkConfig]) -> dict[str, nn.Modu
 
     Parameters
     ----------
-    parts : name within the stage -> configuration; all networks of the stage.
+    parts : name within the stage -> configuration.
 
     Raises
     ------
@@ -82,9 +82,12 @@ def trained(path: Path, parts: Mapping[str, NetworkConfig]) -> dict[str, nn.Modu
     """
     if not path.exists():
         raise VoxlumeError(f"{path} is not there; train this stage first")
-    networks = nn.ModuleDict({name: build(config) for name, config in parts.items()})
-    load_averages(path, networks)
-    return dict(networks.eval().items())
+    networks = {name: build(config).eval() for name, config in parts.items()}
+    load_averages(
+        path,
+        {f"{name}.{key}": p for name, network in networks.items() for key, p in network.named_parameters()},
+    )
+    return networks
 
 
 def _needed(preset: Preset) -> list[str]:

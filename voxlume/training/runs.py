@@ -121,7 +121,7 @@ def run_stage(
     torch.manual_seed(0)  # every process starts with the same weights
     stage, loop = _stage(name, run, processes, progress)
     if run.initial is not None and not run.checkpoint(name).exists():
-        load_averages(run.initial, stage)
+        load_averages(run.initial, dict(stage.named_parameters()))
     note = {"stage": name, "preset": run.preset, "weights": sum(p.numel() for p in stage.parameters())}
     outcome = train(
         stage,
