@@ -175,7 +175,8 @@ def _kernels_are_right(device: torch.device) -> bool:
     """Compare the kernels with the twin the first time; warn once if they differ, and then say no."""
     try:
         difference = check_kernels(device)
-        problem = "" if difference <= 1e-5 else f"difference {difference:.1e}"
+        # Fused multiplications round differently; a wrong kernel is wrong by far more.
+        problem = "" if difference <= 1e-3 else f"difference {difference:.1e}"
     except Exception as error:
         # Whatever a compiler or driver throws, the answer is the same: do not use these kernels.
         problem = f"{type(error).__name__}: {error}".splitlines()[0][:200]

@@ -142,7 +142,9 @@ def _draw(clip, snapped, picture, beyond, step, keys, face, i, j, k, column, row
     here &= _is_inside(bx, by, cx, cy, px, py, sign)
     here &= _is_inside(cx, cy, ax, ay, px, py, sign)
 
-    x, y = (2 * column + 1).to(tl.float32) / size - 1, 1 - (2 * row + 1).to(tl.float32) / size
+    # Rounded as by the twin; the quick division is off by up to two units in the last place.
+    x = tl.div_rn((2 * column + 1).to(tl.float32), (0 * column + size).to(tl.float32)) - 1
+    y = 1 - tl.div_rn((2 * row + 1).to(tl.float32), (0 * row + size).to(tl.float32))
     w0 = tl.load(clip + i * 3 + 2, mask=here, other=1.0)
     w1 = tl.load(clip + j * 3 + 2, mask=here, other=1.0)
     w2 = tl.load(clip + k * 3 + 2, mask=here, other=1.0)
