@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
-_MODULES = HERE / "node_modules"
+from tests.npm import MODULES, npm_missing
 
 _SCRIPT = """
 const { validateBytes } = require(process.argv[1]);
@@ -22,32 +19,9 @@ validateBytes(bytes, { maxIssues: 100 }).then(r => process.stdout.write(JSON.str
 """
 
 
-@functools.cache
 def validator_missing() -> str | None:
     """None if the validator can run, installing it where necessary; otherwise the reason why not."""
-    if shutil.which("node") is None:
-        return "Node is not installed"
-    if (_MODULES / "gltf-validator").is_dir():
-        return None
-    npm = shutil.which("npm")
-    if npm is None:
-        return "npm is not installed"
-    # Installed aside and moved, so that test processes running at once do not meet half of it.
-    with tempfile.TemporaryDirectory(dir=HERE, prefix=".npm-") as folder:
-        for name in ("package.json", ".npmrc"):
-            shutil.copy(HERE / name, folder)
-        try:
-            done = subprocess.run([npm, "install"], cwd=folder, capture_output=True, text=True, timeout=120)
-        except subprocess.TimeoutExpired:
-            return "npm could not install gltf-validator within two minutes"
-        if done.returncode:
-            return f"npm could not install gltf-validator: {done.stderr.strip()[-200:]}"
-        try:
-            (Path(folder) / "node_modules").rename(_MODULES)
-        except OSError:
-            if not (_MODULES / "gltf-validator").is_dir():
-                raise
-    return None
+    return "Node is not installed" if shutil.which("node") is None else npm_missing("gltf-validator")
 
 
 def validate(path: Path) -> dict[str, Any]:
@@ -55,7 +29,7 @@ def validate(path: Path) -> dict[str, Any]:
     reason = validator_missing()
     if reason:
         pytest.skip(reason)
-    command = ["node", "-e", _SCRIPT, str(_MODULES / "gltf-validator"), str(path)]
+    command = ["node", "-e", _SCRIPT, str(MODULES / "gltf-validator"), str(path)]
     return json.loads(subprocess.run(command, capture_output=True, check=True, timeout=120).stdout)
 
 
