@@ -125,7 +125,7 @@ def extract_mesh(
     _place_vertices(coords, dual_vertices, 1.0 / resolution, vertices)
     flipped = flipped_quads(quads, axes, coords, vertices) if orient else np.zeros(len(quads), np.bool_)
     faces = np.empty((2 * len(quads), 3), np.int32)
-    _split_quads(quads, flipped, coords, dual_vertices, _flat_weights(splitting_weights), rule, faces)
+    split_quads(quads, flipped, coords, dual_vertices, _flat_weights(splitting_weights), rule, faces)
     return vertices, faces
 
 
@@ -335,7 +335,7 @@ def _cosine(n: Point, m: Point) -> float:
 
 
 @parallel_kernel
-def _split_quads(
+def split_quads(
     quads: NDArray[np.int32],
     flipped: NDArray[np.bool_],
     coords: NDArray[np.int32],
