@@ -133,13 +133,13 @@ def test_family_becomes_voxels(family: str) -> None:
 
 def test_materials_cover_the_representation() -> None:
     """Over many objects: metal and not, rough and smooth, glass, cut-outs, and textures that vary."""
-    materials = [m for seed in range(120) for m in make_object(seed).materials]
+    materials = [m for seed in range(80) for m in make_object(seed).materials]
     modes = {m.alpha_mode for m in materials}
     assert modes == {"OPAQUE", "MASK", "BLEND"}
     alphas = [_mean_alpha(m) for m in materials if m.name.startswith("glass")]
     assert 0.14 < min(alphas) < max(alphas) < 0.61
     metallic, roughness = zip(*(_mean_metal_rough(m) for m in materials), strict=True)
-    assert 0.15 < np.mean(np.array(metallic) > 0.9) < 0.5
+    assert 0.1 < np.mean(np.array(metallic) > 0.9) < 0.4
     assert np.any((np.array(metallic) > 0.2) & (np.array(metallic) < 0.8)), "no rust, no chipped paint"
     assert np.quantile(roughness, 0.1) < 0.3
     assert np.quantile(roughness, 0.9) > 0.75
@@ -173,11 +173,11 @@ def test_sheet_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     out = tmp_path / "sheet.png"
-    monkeypatch.setattr(sys, "argv", ["x", str(out), "--count", "3", "--size", "48", "--family", "mug"])
+    monkeypatch.setattr(sys, "argv", ["x", str(out), "--count", "2", "--size", "48", "--family", "mug"])
     assert main() == 0
     sheet = np.asarray(Image.open(out))
-    assert sheet.shape == (48, 144, 3)
-    assert all(np.ptp(sheet[:, i * 48 + 8 : i * 48 + 40]) > 60 for i in range(3))
+    assert sheet.shape == (48, 96, 3)
+    assert all(np.ptp(sheet[:, i * 48 + 8 : i * 48 + 40]) > 60 for i in range(2))
     monkeypatch.setattr(sys, "argv", ["x", str(out), "--count", "0"])
     assert main() == 1
     assert "--count must be at least 1" in capsys.readouterr().err
@@ -313,6 +313,6 @@ def test_half_keep_their_colours() -> None:
 def test_dressing_needs_no_uvs() -> None:
     shape = ellipsoid(1.0)
     bare = Asset((Mesh(shape.vertices, shape.faces.astype(np.int32)),), name="bare")
-    looks = [OVoxel.from_asset(dress(bare, seed), 32).attributes for seed in range(8)]
-    assert len({look.mean(0).round(3).tobytes() for look in looks if look is not None}) == 8
+    looks = [OVoxel.from_asset(dress(bare, seed), 32).attributes for seed in range(5)]
+    assert len({look.mean(0).round(3).tobytes() for look in looks if look is not None}) == 5
     assert dress(Asset(()), 0).meshes == ()

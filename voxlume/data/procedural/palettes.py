@@ -16,7 +16,7 @@ def _hex(*codes: str) -> tuple[Color, ...]:
 PAINT = _hex(
     "c8352b", "e2703a", "f2b134", "f5d96b", "7aa73d", "3d7a4e", "2f6f73", "4a9fb5", "2f5d9b", "26395f",
     "6b4c8f", "a9508d", "e59aa8", "f1ece0", "d8d4c8", "8d9296", "4a4d52", "26282b", "7b2d26", "b7c4a1",
-    "9fc3d6", "e8c7a0", "5b7f3a", "d9a5b3",
+    "9fc3d6", "e8c7a0", "5b7f3a",
 )  # fmt: skip
 NEUTRAL = _hex("f3f1ec", "e2ded4", "c9c4b8", "9a9893", "6d6e70", "44474b", "2a2c2f", "d6cbb8", "b5a58e")
 WOOD = _hex(
