@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,28 @@ def test_wrong_input_is_one_line_and_writes_nothing(tmp_path: Path) -> None:
 REAL = ["fox_skinned.glb", "ingenuity_meshopt.glb", "shoe_variants.glb"]
 
 
+def with_contents(path: Path) -> dict[str, Any]:
+    """The JSON with a checksum of what each accessor holds in the place of its number."""
+    file = GltfFile(path)
+    accessors, document = Accessors(file), file.root.fields
+
+    def resolve(holder: dict[str, Any], *keys: str) -> None:
+        for key in keys:
+            if key in holder:
+                data = np.ascontiguousarray(accessors.read(holder[key]).data)
+                holder[key] = [str(data.dtype), list(data.shape), zlib.crc32(data.tobytes())]
+
+    for animation in document.get("animations", []):
+        for sampler in animation["samplers"]:
+            resolve(sampler, "input", "output")
+    for skin in document.get("skins", []):
+        resolve(skin, "inverseBindMatrices")
+    for node in document.get("nodes", []):
+        instances = node.get("extensions", {}).get("EXT_mesh_gpu_instancing", {}).get("attributes", {})
+        resolve(instances, *instances)
+    return document
+
+
 @pytest.mark.skipif(not ASSETS_DIR.is_dir(), reason=SHARED_MISSING)
 @pytest.mark.parametrize("uvs", ["keep", "new"])
 @pytest.mark.parametrize("name", REAL)
@@ -268,8 +291,40 @@ def test_real_files(tmp_path: Path, name: str, uvs: str) -> None:
         np.testing.assert_array_equal(theirs.vertices[theirs.faces], ours.vertices[ours.faces])
         for a, b in zip(ours.uvs, theirs.uvs, strict=False):
             np.testing.assert_array_equal(b[theirs.faces], a[ours.faces])
-    before, after = document_of(source), document_of(tmp_path / "out.glb")
+    before, after = with_contents(source), with_contents(tmp_path / "out.glb")
     for key in ("nodes", "scenes", "animations", "skins", "cameras"):
         assert json.dumps(after.get(key)) == json.dumps(before.get(key)), key
     report = validate(tmp_path / "out.glb")
     assert report["issues"]["numErrors"] == 0
+
+
+def test_textures_that_lost_their_use_are_gone(tmp_path: Path) -> None:
+    """The old pictures leave, with their bytes; what another material or nothing used stays."""
+    gltf = Gltf()
+    rng = np.random.default_rng(0)
+    pictures = [gltf.texture(rng.integers(0, 256, (64, 64, 3), np.uint8)) for _ in range(4)]
+    for texture in pictures[:3]:  # nothing uses the last one
+        gltf.add("materials", pbrMetallicRoughness={"baseColorTexture": {"index": texture}})
+    gltf.doc["materials"][0]["normalTexture"] = {"index": pictures[2]}
+    gltf.quad(material=0)
+    gltf.quad(material=1)
+    source = gltf.show(0).save(tmp_path, "in.glb")
+    asset = load(source)
+    retexture(source, OVoxel.from_asset(asset, 16), tmp_path / "out.glb", SMALL)
+    after = document_of(tmp_path / "out.glb")
+    assert len(after["images"]) == len(after["textures"]) == 3 + 2
+    again = GltfFile(tmp_path / "out.glb")
+    accessors = Accessors(again)
+    old = GltfFile(source)
+    stored_before = [bytes(Accessors(old).view_bytes(r)) for r in old.root.records("images")]
+    stored_after = [bytes(accessors.view_bytes(r)) for r in again.root.records("images")]
+    assert stored_after[:3] == stored_before[1:]
+    number = {texture: new for new, texture in enumerate(pictures[1:])}
+    assert after["materials"][1] == {
+        "pbrMetallicRoughness": {"baseColorTexture": {"index": number[pictures[1]]}}
+    }
+    assert after["materials"][0]["normalTexture"] == {"index": number[pictures[2]]}
+    assert corner_bytes(tmp_path / "out.glb", 1) == corner_bytes(source, 1)
+    assert {m["code"] for m in validate(tmp_path / "out.glb")["issues"]["messages"]} <= {
+        m["code"] for m in validate(source)["issues"]["messages"]
+    }

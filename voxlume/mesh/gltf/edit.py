@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from voxlume.errors import AssetError
 from voxlume.mesh.gltf.accessors import MESHOPT_EXTENSIONS
 from voxlume.mesh.gltf.container import GltfFile
+from voxlume.mesh.gltf.extensions import IGNORED_EXTENSIONS, READ_EXTENSIONS
 from voxlume.mesh.gltf.pack import pack_glb
+from voxlume.mesh.gltf.prune import drop_orphans
 from voxlume.mesh.gltf.values import Record
 from voxlume.mesh.images import KTX2_MAGIC
 
@@ -39,11 +41,12 @@ class GltfEdit:
 
     Attributes
     ----------
-    document : the JSON; lists only grow, so every index in the file keeps its meaning.
+    document : the JSON. Until it is packed lists only grow, so every index keeps its meaning.
     notes : a line for everything that could not be taken along.
     """
 
     def __init__(self, file: GltfFile) -> None:
+        self._original = file.root.fields
         self.document: Json = copy.deepcopy(file.root.fields)
         self.notes: list[str] = []
         self._parts: list[bytes | memoryview] = []
@@ -100,12 +103,14 @@ class GltfEdit:
                 names.append(name)
 
     def pack(self) -> list[bytes | memoryview]:
-        """The bytes of the changed file as GLB, in order.
+        """The bytes of the changed file as GLB, in order, without what the changes left unused.
 
         Raises
         ------
         AssetError : more than 4 GiB.
         """
+        if drop_orphans(self.document, self._original, READ_EXTENSIONS | IGNORED_EXTENSIONS):
+            self._drop_unused_bytes()
         buffers = self.document.setdefault("buffers", [{}])
         buffers[0]["byteLength"] = self._length
         return pack_glb(self.document, self._parts)
@@ -117,6 +122,24 @@ class GltfEdit:
         self._parts += [data, bytes(padding)]
         self._length += len(data) + padding
         return start
+
+    def _drop_unused_bytes(self) -> None:
+        """Keep of the joined buffer what views look at, moved together."""
+        views = [v for v in _buffer_references(Record(self.document)) if v.integer("buffer") == 0]
+        old = memoryview(b"".join(self._parts))
+        self._parts, self._length = [], 0
+        end = moved = 0  # what was copied up to here lies so much farther on
+        for view in sorted(views, key=lambda v: v.integer("byteOffset", 0)):
+            first = view.integer("byteOffset", 0)
+            last = first + view.integer("byteLength")
+            aligned = first - first % _ALIGNMENT
+            if aligned >= end:
+                end, moved = aligned, self._length - aligned
+            if last > end:
+                stop = last + -last % _ALIGNMENT
+                self._store(old[end:stop])
+                end = stop
+            view.fields["byteOffset"] = first + moved
 
     def _join_buffers(self, file: GltfFile) -> None:
         """All buffers that have data become the first one, behind one another."""

@@ -11,55 +11,12 @@ from voxlume.asset import Asset, Material, Mesh
 from voxlume.errors import AssetError
 from voxlume.mesh.gltf.accessors import Accessors
 from voxlume.mesh.gltf.container import MAX_LINE, GltfFile
+from voxlume.mesh.gltf.extensions import IGNORED_EXTENSIONS, READ_EXTENSIONS
 from voxlume.mesh.gltf.flatten import flatten
 from voxlume.mesh.gltf.materials import Materials
 from voxlume.mesh.gltf.scene import Scene
 from voxlume.mesh.gltf.values import one_line
 from voxlume.mesh.soundness import drop_broken_vertices, require_area, with_sound_normals
-
-READ_EXTENSIONS = frozenset(
-    {
-        "EXT_mesh_gpu_instancing",
-        "EXT_meshopt_compression",
-        "EXT_texture_avif",
-        "EXT_texture_webp",
-        "KHR_draco_mesh_compression",
-        "KHR_materials_emissive_strength",
-        "KHR_materials_pbrSpecularGlossiness",
-        "KHR_materials_transmission",
-        "KHR_materials_unlit",
-        "KHR_materials_variants",
-        "KHR_mesh_quantization",
-        "KHR_meshopt_compression",
-        "KHR_node_visibility",
-        "KHR_texture_basisu",
-        "KHR_texture_transform",
-    }
-)
-"""Extensions whose meaning is read."""
-
-IGNORED_EXTENSIONS = frozenset(
-    {
-        "KHR_animation_pointer",
-        "KHR_lights_punctual",
-        "KHR_materials_anisotropy",
-        "KHR_materials_clearcoat",
-        "KHR_materials_diffuse_transmission",
-        "KHR_materials_dispersion",
-        "KHR_materials_ior",
-        "KHR_materials_iridescence",
-        "KHR_materials_sheen",
-        "KHR_materials_specular",
-        "KHR_materials_volume",
-        "KHR_node_hoverability",
-        "KHR_node_selectability",
-        "KHR_xmp_json_ld",
-        "EXT_lights_image_based",
-        "EXT_lights_ies",
-        "EXT_mesh_manifold",
-    }
-)
-"""Extensions without influence on what an asset holds here: shape and metallic-roughness material."""
 
 
 def read_gltf(path: str | Path) -> Asset:
