@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from voxlume.data.procedural import (
     tools,
     vehicles,
 )
-from voxlume.data.procedural.dress import dress
+from voxlume.data.procedural.dressing import dress
 from voxlume.errors import VoxlumeError
 
 FAMILIES: dict[str, Callable[[np.random.Generator], Asset]] = {
@@ -81,7 +82,7 @@ def make_object(seed: int, family: str | None = None) -> Asset:
     if name not in FAMILIES:
         raise VoxlumeError(f"no family of objects is called {name!r}; there are: {', '.join(FAMILIES)}")
     asset = FAMILIES[name](np.random.default_rng([1, seed, zlib.crc32(name.encode())]))
-    return Asset(asset.meshes, asset.materials, name=f"{name}-{seed}")
+    return replace(asset, name=f"{name}-{seed}")
 
 
 __all__ = ["FAMILIES", "HELD_OUT_FAMILIES", "dress", "family_of", "make_object"]

@@ -70,8 +70,8 @@ class Assembly:
         """One of the options."""
         return options[int(self.rng.integers(len(options)))]
 
-    def asset(self, name: str) -> Asset:
-        """One mesh per material, faces without area left out."""
+    def asset(self) -> Asset:
+        """One mesh per material, faces without area left out; without a name."""
         groups: dict[int, list[Shape]] = {}
         materials: dict[int, Material] = {}
         for shape, material in self.parts:
@@ -82,7 +82,7 @@ class Assembly:
             vertices, uvs, faces = _finished(join(groups[key]))
             meshes.append(Mesh(vertices, faces, uvs=(uvs,), material=index, name=materials[key].name))
         named = [replace(m, name=f"{m.name} {i}") for i, m in enumerate(materials.values())]
-        return Asset(tuple(meshes), tuple(named), name=name)
+        return Asset(tuple(meshes), tuple(named))
 
 
 def _finished(shape: Shape) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.int32]]:

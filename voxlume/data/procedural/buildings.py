@@ -49,7 +49,7 @@ def house(rng: np.random.Generator) -> Asset:
         a.choose(_round_tower, _castle, _lighthouse)(a)
     else:
         _house(a, kind)
-    return a.asset("house")
+    return a.asset()
 
 
 def _house(a: Assembly, kind: str) -> None:
@@ -294,15 +294,12 @@ def _round_tower(a: Assembly) -> None:
     )
     a.add(box((0.18, 0.36, 0.06), bevel=0.01), m.planks(rng), (0, 0.18, r))
     if a.chance(0.5):
+        hub, wood, cloth = (0, 0.95 * h, r + 0.12), m.wood(rng), m.fabric(rng, double_sided=True)
+        sail = sheet([[(0.02, 0.9, 0), (0.2, 0.9, 0)], [(0.02, 0.2, 0), (0.2, 0.2, 0)]])
         for i in range(4):
-            blade = Assembly(rng)
-            blade.add(box((0.03, 0.9, 0.02)).moved(y=0.45), m.wood(rng))
-            blade.add(
-                sheet(np.array([[[0.02, 0.9, 0], [0.2, 0.9, 0]], [[0.02, 0.2, 0], [0.2, 0.2, 0]]])),
-                m.fabric(rng, double_sided=True),
-            )
-            for shape, material in blade.parts:
-                a.add(shape.turned(z=i * math.pi / 2 + 0.4), material, (0, 0.95 * h, r + 0.12), placed=True)
+            turn = i * math.pi / 2 + 0.4
+            a.add(box((0.03, 0.9, 0.02), (0, 0.45, 0)).turned(z=turn), wood, hub)
+            a.add(sail.turned(z=turn), cloth, hub)
         a.add(cylinder(0.04, 0.2, 12).turned(x=math.pi / 2), m.rusty_metal(rng), (0, 0.95 * h, r - 0.06))
 
 

@@ -36,7 +36,7 @@ def cloth(rng: np.random.Generator) -> Asset:
     """One of the open sheets; single layers without thickness."""
     a = Assembly(rng)
     a.choose(_flag, _flag, _drape, _tent, _curtain, _umbrella, _line, _hammock, _ghost)(a)
-    return a.asset("cloth")
+    return a.asset()
 
 
 def _flag(a: Assembly) -> None:

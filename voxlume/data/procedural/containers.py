@@ -144,7 +144,7 @@ def chest(rng: np.random.Generator) -> Asset:
         content = Assembly(rng)
         fill(content, w - 2 * wall, 0.8 * h, d - 2 * wall)
         a.absorb(content, at=(0, wall + 0.002, 0))
-    return a.asset("chest")
+    return a.asset()
 
 
 def crate(rng: np.random.Generator) -> Asset:
@@ -236,7 +236,7 @@ def crate(rng: np.random.Generator) -> Asset:
         a.add(tube(arch, 0.014, 8).turned(x=up), metal, (0, h - 0.02, 0))
         if a.chance(0.5):
             a.add(lathe([(0.9 * r, 0.7 * h), (0, 0.7 * h + 0.02)], 32), m.one_of(rng, (m.liquid, m.soil)))
-    return a.asset("crate")
+    return a.asset()
 
 
 def _crate(a: Assembly, wood: Material, metal: Material, w: float, h: float, d: float, gaps: bool) -> None:

@@ -143,7 +143,7 @@ def robot(rng: np.random.Generator) -> Asset:
         _robot_arm(
             a, s, (s * (0.5 * w + 0.03), tall + 0.82 * h, 0.0), a.between(0.3, 0.42), body, second, joint
         )
-    return a.asset("robot")
+    return a.asset()
 
 
 def _robot_arm(
@@ -180,7 +180,7 @@ def creature(rng: np.random.Generator) -> Asset:
     """Animals of no known kind: four-legged, two-legged, fish, birds, dragons, snails, insects."""
     a = Assembly(rng)
     a.choose(_beast, _beast, _beast, _biped, _fish, _bird, _snail, _octopus, _beetle)(a)
-    return a.asset("creature")
+    return a.asset()
 
 
 def _eyes(a: Assembly, at: Array, apart: float, r: float) -> None:

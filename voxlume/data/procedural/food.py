@@ -47,11 +47,11 @@ def food(rng: np.random.Generator) -> Asset:
         rim = spline([(0.6 * r, 0), (0.9 * r, 0.05 * r), (1.15 * r, 0.16 * r)], 10)
         middle = (low + high) / 2
         a.add(vessel(rim, 0.04 * r), m.one_of(rng, m.CERAMICS), (middle[0], low[1] - 0.07 * r, middle[2]))
-    return a.asset("food")
+    return a.asset()
 
 
 def _baked(a: Assembly) -> Material:
-    return m.peel(a.rng, palettes.draw(a.rng, _CRUST))
+    return m.crust(a.rng, palettes.draw(a.rng, _CRUST))
 
 
 def _wavy(r: float, thickness: float, waves: int, height: float, phase: float) -> Shape:
@@ -143,7 +143,7 @@ def _ice_cream(a: Assembly) -> None:
 
 def _cake(a: Assembly) -> None:
     rng = a.rng
-    cream, sponge = m.plastic(rng, palettes.draw(rng, _CREAM)), m.terracotta(rng)
+    cream, sponge = m.plastic(rng, palettes.draw(rng, _CREAM)), _baked(a)
     topping = m.peel(rng, palettes.draw(rng, ((0.8, 0.12, 0.15), (0.3, 0.2, 0.5), (0.95, 0.6, 0.2))))
     r, layers = a.between(0.5, 0.7), a.count(2, 3)
     gone = a.choose(0.0, 0.6, 0.9, 2 * math.pi - 0.7)  # the part that was eaten, or a single slice

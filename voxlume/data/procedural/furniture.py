@@ -123,7 +123,7 @@ def chair(rng: np.random.Generator) -> Asset:
             a.add(box((w - thickness, 0.03, 0.02)), frame, (0, 0.3 * seat, 0))
         if kind != "stool":
             _back(a, frame, soft, w, d, seat, thickness)
-    return a.asset("chair")
+    return a.asset()
 
 
 def _back(
@@ -257,7 +257,7 @@ def armchair(rng: np.random.Generator) -> Asset:
             a.add(
                 _cushion(0.35, 0.1, 0.35).turned(x=0.2, y=a.between(-1, 1)), second, (0, foot + h + 0.05, 0)
             )
-        return a.asset("armchair")
+        return a.asset()
     if kind == "bed":
         w, d = a.between(0.9, 1.7), a.between(1.9, 2.1)
         a.add(box((w, 0.2, d), bevel=0.02), frame, (0, foot + 0.1, 0))
@@ -286,7 +286,7 @@ def armchair(rng: np.random.Generator) -> Asset:
             else plate(superellipse(36, w, 2 * high, 3), 0.07)
         )
         a.add(head, frame, (0, high / 2 + foot if len(head.vertices) < 100 else foot + 0.1, -d / 2))
-        return a.asset("armchair")
+        return a.asset()
     seats = 1 if kind == "chair" else a.count(2, 3)
     each, d = a.between(0.55, 0.7), a.between(0.75, 0.9)
     arm, seat, back = a.between(0.1, 0.2), a.between(0.36, 0.44), a.between(0.4, 0.55)
@@ -330,7 +330,7 @@ def armchair(rng: np.random.Generator) -> Asset:
     for _ in range(a.count(0, 2)):
         a.add(_cushion(0.36, 0.36, 0.12).turned(x=-0.35, z=a.between(-0.4, 0.4)), second,
               (a.between(-0.4, 0.4) * inner, seat + 0.2, -d / 2 + 0.4))  # fmt: skip
-    return a.asset("armchair")
+    return a.asset()
 
 
 def table(rng: np.random.Generator) -> Asset:
@@ -391,7 +391,7 @@ def table(rng: np.random.Generator) -> Asset:
             a.add(ellipsoid(0.03, segments=12, rows=8), knob, at + (0, 0, 0.02))
     if a.chance(0.35):
         put_things(a, h, 0.6 * w, 0.5 * d)
-    return a.asset("table")
+    return a.asset()
 
 
 def put_things(a: Assembly, y: float, w: float, d: float, count: int | None = None) -> None:
@@ -505,7 +505,7 @@ def shelf(rng: np.random.Generator) -> Asset:
                     m.polished_metal(rng),
                     ((x0 + x1) / 2, y0 + t + 0.7 * free, d / 2 + 0.01),
                 )
-    return a.asset("shelf")
+    return a.asset()
 
 
 def _books(a: Assembly, x0: float, x1: float, y: float, free: float, d: float) -> None:
@@ -531,14 +531,14 @@ def lamp(rng: np.random.Generator) -> Asset:
     shade_material = m.one_of(rng, (m.fabric, m.fabric, m.painted_metal, m.glass, m.polished_metal, m.wicker))
     if kind == "desk":
         _desk_lamp(a, metal, bulb)
-        return a.asset("lamp")
+        return a.asset()
     if kind == "hanging":
         y = a.between(0.4, 0.8)
         a.add(cylinder(0.06, 0.03, 24), metal, (0, y + 0.25, 0))
         a.add(tube([(0, 0.2, 0), (0, y + 0.25, 0)], 0.008, 8), m.rubber(rng))
         _shade(a, shade_material, 0.0, a.between(0.15, 0.3), a.between(0.15, 0.3))
         a.add(ellipsoid((0.09, 0.11, 0.09), segments=16), bulb, (0, 0.1, 0))
-        return a.asset("lamp")
+        return a.asset()
     h = a.between(0.22, 0.42) if kind != "floor" else a.between(1.0, 1.4)
     width = a.between(0.09, 0.15)
     if kind == "floor":
@@ -572,7 +572,7 @@ def lamp(rng: np.random.Generator) -> Asset:
         a.add(ellipsoid((0.07, 0.1, 0.07), segments=14, rows=10), bulb, (0, h + 0.1, 0))
         tall = a.between(0.16, 0.28) * (1.2 if kind == "floor" else 1)
         _shade(a, shade_material, h + 0.02, tall, a.between(0.13, 0.22) * (1.2 if kind == "floor" else 1))
-    return a.asset("lamp")
+    return a.asset()
 
 
 def _shade(a: Assembly, material: Material, y: float, tall: float, radius: float) -> None:

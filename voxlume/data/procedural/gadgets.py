@@ -36,14 +36,14 @@ def gadget(rng: np.random.Generator) -> Asset:
         _clock, _radio, _camera, _telephone, _television, _computer, _torch, _headphones, _console, _globe,
     )  # fmt: skip
     a.choose(*kinds)(a)
-    return a.asset("gadget")
+    return a.asset()
 
 
 def instrument(rng: np.random.Generator) -> Asset:
     """Guitars, violins, drums, xylophones, horns, pianos."""
     a = Assembly(rng)
     a.choose(_guitar, _guitar, _drum, _xylophone, _horn, _piano)(a)
-    return a.asset("instrument")
+    return a.asset()
 
 
 def _facing(shape: Shape) -> Shape:

@@ -116,18 +116,6 @@ def cut(body: Field, tools: Sequence[Field]) -> Field:
     return field
 
 
-def common(fields: Sequence[Field]) -> Field:
-    """What lies in all of them."""
-
-    def field(p: Array) -> Array:
-        out = fields[0](p)
-        for f in fields[1:]:
-            out = np.maximum(out, f(p))
-        return out
-
-    return field
-
-
 def hollow(body: Field, wall: float) -> Field:
     """The wall inside the surface of a body."""
 

@@ -122,7 +122,7 @@ def wood(rng: np.random.Generator, color: Color | None = None) -> Material:
     light = color or draw(rng, palettes.WOOD)
     dark = shade(light, _between(rng, 0.45, 0.75))
     u, _ = across()
-    warp = clouds(rng, 0.5, stretch=_between_choice(rng, (4.0, 8.0)))
+    warp = clouds(rng, 0.5, stretch=float(rng.choice([4.0, 8.0])))
     rings = int(rng.integers(3, 9))
     phase = u * rings + _between(rng, 0.8, 2.5) * warp
     ring = 0.5 - 0.5 * np.cos(2 * np.pi * phase)
@@ -589,8 +589,11 @@ def peel(rng: np.random.Generator, color: Color) -> Material:
     return compose("peel", blend(color_map, shade(color, 1.4), 0.5 * freckles), 0.3 + 0.2 * clouds(rng, 0.2))
 
 
-def _between_choice(rng: np.random.Generator, values: Sequence[float]) -> float:
-    return float(values[int(rng.integers(len(values)))])
+def crust(rng: np.random.Generator, color: Color) -> Material:
+    """Baked dough: pale in the hollows, dark where the oven was hottest."""
+    bake = np.clip(0.75 * clouds(rng, 0.4) + 0.25 * clouds(rng, 0.06), 0, 1)
+    color_map = ramp(bake, (shade(color, 1.25), color, shade(color, 0.65)))
+    return compose("crust", color_map, 0.5 + 0.3 * clouds(rng, 0.1))
 
 
 def _to_border(x: Field) -> Field:
@@ -602,7 +605,6 @@ def _to_border(x: Field) -> Field:
 METALS: tuple[Maker, ...] = (
     polished_metal, brushed_metal, rusty_metal, painted_metal, hammered_metal, polished_metal, brushed_metal,
 )  # fmt: skip
-WOODS: tuple[Maker, ...] = (wood, wood, wood, planks, weathered_paint)
 STONES: tuple[Maker, ...] = (granite, marble, concrete, cobbles, terracotta)
 CERAMICS: tuple[Maker, ...] = (ceramic, ceramic, painted_ceramic, terracotta)
 SOFT: tuple[Maker, ...] = (fabric, fabric, leather, knit)

@@ -237,7 +237,7 @@ def potted_plant(rng: np.random.Generator) -> Asset:
             bark,
         )
         crown(a, mass, base + (0, tall + 0.25, 0), a.between(0.35, 0.5), a.choose("ball", "clouds", "cone"))
-    return a.asset("potted_plant")
+    return a.asset()
 
 
 def leaf_shape_card(root: Array, angle: float, rise: float, size: float) -> Shape:
@@ -428,7 +428,7 @@ def tree(rng: np.random.Generator) -> Asset:
             ellipsoid((2 * ground, 0.16, 2 * ground), segments=28),
             m.one_of(rng, (m.soil, m.foliage, m.cobbles)),
         )
-    return a.asset("tree")
+    return a.asset()
 
 
 FAMILIES = {"potted_plant": potted_plant, "tree": tree}

@@ -64,10 +64,6 @@ class Shape:
         return Shape(_apply(np.stack([side, axis, np.cross(side, axis)], 1), self.vertices) + origin,
                      self.uvs, self.faces)  # fmt: skip
 
-    def uvs_of(self, scale: float, shift: ArrayLike = (0.0, 0.0)) -> Shape:
-        """With UVs scaled and shifted."""
-        return Shape(self.vertices, self.uvs * scale + np.asarray(shift), self.faces)
-
 
 def join(shapes: Sequence[Shape]) -> Shape:
     """Several shapes as one."""

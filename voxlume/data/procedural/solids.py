@@ -30,7 +30,7 @@ def solids(rng: np.random.Generator) -> Asset:
     """Cut solids, machine parts, gears, toy blocks, sculptures, rocks, game pieces."""
     a = Assembly(rng)
     a.choose(_cut, _cut, _shell, _blend, _stack, _gear, _knot, _rock, _piece)(a)
-    return a.asset("solids")
+    return a.asset()
 
 
 def _primitive(a: Assembly, center: np.ndarray, size: float) -> solid.Field:

@@ -114,7 +114,7 @@ def mug(rng: np.random.Generator) -> Asset:
         a.add(vessel(plate, 0.03), body)
         if a.chance(0.5):
             _spoon(a, (1.15 * r, 0.02, 0.0))
-    return a.asset("mug")
+    return a.asset()
 
 
 def _spoon(a: Assembly, at: tuple[float, float, float]) -> None:
@@ -175,7 +175,7 @@ def bottle(rng: np.random.Generator) -> Asset:
         a.add(lid, m.one_of(rng, (m.painted_metal, m.polished_metal, m.plastic, m.wood)))
     elif closing == "stopper":
         a.add(ellipsoid((2.6 * top, 2.6 * top, 2.6 * top), segments=20), m.glass(rng), (0, h + 1.2 * top, 0))
-    return a.asset("bottle")
+    return a.asset()
 
 
 def drinking_glass(rng: np.random.Generator) -> Asset:
@@ -232,7 +232,7 @@ def drinking_glass(rng: np.random.Generator) -> Asset:
             a.add(straw, m.plastic(rng))
         elif a.chance(0.3):
             a.add(ellipsoid(0.12, segments=14, rows=9), m.peel(rng, (0.75, 0.15, 0.12)), (0.05, level, 0.05))
-    return a.asset("drinking_glass")
+    return a.asset()
 
 
 def vase(rng: np.random.Generator) -> Asset:
@@ -288,7 +288,7 @@ def vase(rng: np.random.Generator) -> Asset:
         a.add(handle.turned(y=math.pi), body)
     if a.chance(0.4):
         flowers(a, h, 0.5 * float(outer[-1, 0]), a.count(2, 6))
-    return a.asset("vase")
+    return a.asset()
 
 
 def cookware(rng: np.random.Generator) -> Asset:
@@ -386,7 +386,7 @@ def cookware(rng: np.random.Generator) -> Asset:
             )
         else:
             fruit_pile(a, 0.35 * h, 0.75 * r)
-    return a.asset("cookware")
+    return a.asset()
 
 
 def _cake(a: Assembly, y: float, r: float) -> None:
@@ -394,7 +394,7 @@ def _cake(a: Assembly, y: float, r: float) -> None:
     tone = palettes.draw(
         a.rng, ((0.95, 0.85, 0.75), (0.45, 0.28, 0.18), (0.95, 0.7, 0.75), (0.97, 0.95, 0.9))
     )
-    cream, sponge = m.plastic(a.rng, tone), m.terracotta(a.rng)
+    cream, sponge = m.plastic(a.rng, tone), m.crust(a.rng, (0.80, 0.60, 0.36))
     for _ in range(layers):
         t = 0.16
         a.add(cylinder(r * 0.98, t, 36), sponge, (0, y, 0))
@@ -475,7 +475,7 @@ def teapot(rng: np.random.Generator) -> Asset:
             24,
         )
         a.add(tube(arch, 0.04, 10), handle)
-    return a.asset("teapot")
+    return a.asset()
 
 
 FAMILIES = {

@@ -42,7 +42,7 @@ def tool(rng: np.random.Generator) -> Asset:
     # Built standing along y; shown standing, lying or leaning.
     tilt = a.choose(0.0, math.pi / 2, a.between(-0.5, 0.5))
     whole.parts = [(s.turned(z=tilt), material) for s, material in a.parts]
-    return whole.asset("tool")
+    return whole.asset()
 
 
 def _grip_material(a: Assembly) -> Material:
@@ -50,9 +50,10 @@ def _grip_material(a: Assembly) -> Material:
 
 
 def _blade_material(a: Assembly) -> Material:
-    return m.one_of(
-        a.rng, (m.polished_metal, m.brushed_metal, m.brushed_metal, m.rusty_metal, m.hammered_metal)
-    )
+    if a.chance(0.2):
+        return m.rusty_metal(a.rng)
+    steel = palettes.draw(a.rng, palettes.STEEL, 0.03)
+    return a.choose(m.polished_metal, m.brushed_metal, m.brushed_metal, m.hammered_metal)(a.rng, steel)
 
 
 def _handle(a: Assembly, length: float, thickness: float, material: Material) -> None:

@@ -106,7 +106,7 @@ def vehicle(rng: np.random.Generator) -> Asset:
         a.choose(_tractor, _train, _cart, _bicycle)(a)
     else:
         _car(a, kind)
-    return a.asset("vehicle")
+    return a.asset()
 
 
 def _car(a: Assembly, kind: str) -> None:
@@ -472,7 +472,7 @@ def boat(rng: np.random.Generator) -> Asset:
         )
         for s in (-1, 1):
             a.add(torus(0.08, 0.03, 20, 8).turned(z=math.pi / 2), m.rubber(rng), (s * w / 2, 0.7 * h, 0.1))
-    return a.asset("boat")
+    return a.asset()
 
 
 def _wing(span: float, root: float, tip: float, back: float, rise: float, thickness: float = 0.1) -> Shape:
@@ -520,7 +520,7 @@ def aircraft(rng: np.random.Generator) -> Asset:
             rr = 0.95 * r
             a.add(torus(0.1, 0.025, 20, 8).turned(x=math.pi / 2), metal, (0, 0.3 + y * h, rr))
             a.add(ellipsoid((0.2, 0.2, 0.05), segments=16), glass, (0, 0.3 + y * h, rr))
-        return a.asset("aircraft")
+        return a.asset()
     length = a.between(1.5, 2.2)
     r = a.between(0.13, 0.2)
     z = [-length / 2, -0.3 * length, 0.1 * length, 0.38 * length, length / 2]
@@ -624,7 +624,7 @@ def aircraft(rng: np.random.Generator) -> Asset:
             y = -r - 0.16 if zz > 0 else -0.3 * r - 0.1
             a.add(tube([(0.5 * x, y + 0.2, zz * length), (x, y, zz * length)], 0.014, 6), metal)
             a.add(torus(0.06, 0.035, 18, 8).turned(z=math.pi / 2), dark, (x, y, zz * length))
-    return a.asset("aircraft")
+    return a.asset()
 
 
 FAMILIES = {"vehicle": vehicle, "boat": boat, "aircraft": aircraft}
