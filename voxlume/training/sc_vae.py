@@ -104,7 +104,8 @@ class ScVaeStage(Stage):
         return dict(zip(self.keys, (self.encoder, self.decoder), strict=True))
 
     def begin(self, fraction: float) -> None:
-        self.rendering_on = fraction >= self.config.rendering.share_from
+        first = self.config.rendering.share_from
+        self.rendering_on = first < 1 and fraction >= first
 
     def prepare(self, step: int, lanes: int) -> Batch:
         if self._order is None:

@@ -1,0 +1,226 @@
+"""Every stage learns its data, alone and one after another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from voxlume.data.store import VoxelStore
+from voxlume.errors import VoxlumeError
+from voxlume.models.subdivision import subdivision_masks, subdivisions_to
+from voxlume.sparse.tensor import CoordinateSet, SparseTensor
+from voxlume.training.config import RenderingLoss
+from voxlume.training.flow import FlowStage
+from voxlume.training.journal import read_log
+from voxlume.training.latents import LatentStore
+from voxlume.training.parallel import Processes
+from voxlume.training.presets import tiny
+from voxlume.training.runs import VAE_KEYS, Run, run_stage
+from voxlume.training.sc_vae import MaterialVaeStage, ShapeVaeStage
+from voxlume.training.stage import Stage
+from voxlume.training.structure_vae import StructureVaeStage
+
+ALONE = Processes(0, 1, torch.device("cpu"))
+
+
+def vae(name: str, folder: Path, rendering: RenderingLoss | None = None) -> Stage:
+    torch.manual_seed(0)
+    sizes = tiny()
+    config = getattr(sizes, name)
+    if rendering is not None:
+        config = replace(config, rendering=rendering)
+    data = VoxelStore.load(folder)
+    encoder, decoder = (sizes.config(key) for key in VAE_KEYS[name])
+    if name == "structure_vae":
+        return StructureVaeStage(
+            encoder, decoder, VAE_KEYS[name], config, data, None, ALONE, sizes.structure_grid
+        )
+    kind = ShapeVaeStage if name == "shape_vae" else MaterialVaeStage
+    return kind(encoder, decoder, VAE_KEYS[name], config, data, None, ALONE)
+
+
+def losses(stage: Stage, steps: int, rate: float = 3e-3) -> list[float]:
+    """Of plain Adam steps on one fixed batch."""
+    batch = stage.prepare(0, 1)
+    optimizer = torch.optim.Adam(stage.trained(), rate)
+    values = []
+    for _ in range(steps):
+        loss = stage(batch)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        values.append(float(loss.detach()))
+    return values
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "falls_to"),
+    [("shape_vae", 20, 0.75), ("material_vae", 20, 0.6), ("structure_vae", 20, 0.6)],
+)
+def test_vae_learns(name: str, steps: int, falls_to: float, store: Path) -> None:
+    values = losses(vae(name, store), steps)
+    assert values[-1] < falls_to * values[0]
+
+
+@pytest.mark.parametrize("name", ["shape_vae", "material_vae"])
+def test_rendering_losses(name: str, store: Path) -> None:
+    rendering = RenderingLoss(share_from=0.5, objects=2, size=32)
+    stage = vae(name, store, rendering)
+    batch = stage.prepare(0, 1)
+    stage.begin(0.4)
+    assert not any("picture" in key for key in stage(batch))
+    stage.begin(0.6)
+    shown = stage(batch)
+    pictures = [key for key in shown if "picture" in key or key == "depth"]
+    assert pictures == (["depth", "normal_picture"] if name == "shape_vae" else ["attributes_picture"])
+    # The pictures alone move every parameter of both networks that geometry or material depends on.
+    sum(shown[key] for key in pictures).backward()
+    moved = [n for n, p in stage.named_parameters() if p.grad is not None and p.grad.any()]
+    assert "decoder.output.weight" in moved
+    assert "encoder.to_latent.weight" in moved
+
+
+def test_pictures_of_the_truth_cost_nothing(store: Path) -> None:
+    from voxlume.training.rendering import Rendered, RenderingLosses
+
+    voxels = VoxelStore.load(store).batch([0, 1])
+    compare = RenderingLosses(RenderingLoss(size=48), 32)
+    same = compare(voxels, Rendered(None, None, voxels.attributes), torch.Generator().manual_seed(0))
+    assert all(float(value) < 1e-5 for value, _ in same.values())
+    # With the middle point of a quad a true surface differs a little from one cut along diagonals.
+    weights = torch.ones(len(voxels.coords))
+    near = compare(voxels, Rendered(voxels.dual_vertices, weights, None), torch.Generator().manual_seed(0))
+    moved = (voxels.dual_vertices + 0.3 * torch.randn_like(voxels.dual_vertices)).clamp(0, 1)
+    far = compare(voxels, Rendered(moved, weights, None), torch.Generator().manual_seed(0))
+    assert float(near["normal_picture"][0]) < 0.5 * float(far["normal_picture"][0])
+    assert float(near["depth"][0]) < 0.5 * float(far["depth"][0])
+
+
+def test_true_subdivisions_decode_as_masks_do(store: Path) -> None:
+    stage = vae("shape_vae", store)
+    assert isinstance(stage, ShapeVaeStage)
+    with torch.no_grad():
+        for parameter in stage.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        batch = stage.prepare(0, 1)
+        mean, _ = stage.encoded(batch.content)
+        shared = stage.decoder(mean, batch.content.steps)
+        assert torch.equal(shared.output.coords, batch.content.voxels.coords)
+        fine = CoordinateSet(batch.content.voxels.coords, mean.batch_size)
+        latent = SparseTensor(mean.coords, mean.features, mean.batch_size)
+        apart = stage.decoder(latent, subdivision_masks(latent, fine, stage.levels))
+    order = _order(apart.output.coords)
+    assert torch.equal(apart.output.coords[order], shared.output.coords)
+    assert torch.allclose(apart.output.features[order], shared.output.features, atol=1e-5)
+    assert len(subdivisions_to(fine, 2)) == 2
+
+
+def _order(coords: torch.Tensor) -> torch.Tensor:
+    keys = coords.long()
+    return torch.argsort(((keys[:, 0] * 32 + keys[:, 1]) * 32 + keys[:, 2]) * 32 + keys[:, 3])
+
+
+@pytest.fixture(scope="module")
+def run(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Barely trained VAEs and the latents they make."""
+    run = Run("tiny", store, tmp_path_factory.mktemp("run"), {"loop.steps": "3", "loop.looks": "0"})
+    for name in ("shape_vae", "material_vae", "structure_vae", "latents"):
+        run_stage(name, run, ALONE)  # type: ignore[arg-type]
+    return run
+
+
+def flow_stage(run: Run, **changes: object) -> FlowStage:
+    torch.manual_seed(0)
+    sizes = tiny()
+    config = replace(sizes.flows, **changes)  # type: ignore[arg-type]
+    return FlowStage(
+        sizes.model, config, LatentStore.load(run.out / "latents"), VoxelStore.load(run.data), None, ALONE
+    )
+
+
+def test_latents_are_normalised(run: Run) -> None:
+    latents = LatentStore.load(run.out / "latents")
+    assert latents.names == VoxelStore.load(run.data).names
+    batch = latents.batch(range(len(latents)))
+    for values in (batch.shape, batch.material):
+        assert values.mean(0).abs().max() < 0.02
+        assert (values.std(0) - 1).abs().max() < 0.02
+    assert (batch.structure.square().mean((0, 2, 3, 4)) - 1).abs().max() < 0.02
+    # A part has the objects of its share, in order.
+    part = LatentStore.load(run.out / "latents", rank=1, world=2)
+    assert part.names == latents.names[1::2]
+    one = part.batch([1])
+    assert torch.equal(one.shape, latents.batch([3]).shape)
+    assert torch.equal(one.coords, latents.batch([3]).coords)
+
+
+def test_flows_learn_together(run: Run) -> None:
+    stage = flow_stage(run, drop_condition=0.0)
+    values = losses(stage, 25, 5e-3)
+    assert values[-1] < 0.75 * values[0]
+    assert all(p.grad is not None for p in stage.encoder.parameters())
+
+
+def test_flows_by_themselves(run: Run) -> None:
+    stage = flow_stage(run, train=("material",), freeze_encoder=True, views=0)
+    first, second = stage.prepare(3, 1), stage.prepare(3, 1)
+    assert torch.equal(first.content.pictures, second.content.pictures)
+    found = stage(first)
+    assert set(found) == {"material", "loss"}
+    found["loss"].backward()
+    assert not any(p.requires_grad for p in stage.encoder.parameters())
+    assert all(p.grad is not None for p in stage.flows.parameters())
+    with pytest.raises(VoxlumeError, match="cannot train colour"):
+        flow_stage(run, train=("colour",))
+
+
+def test_a_hidden_picture_tells_nothing(run: Run) -> None:
+    stage = flow_stage(run)
+    batch = stage.prepare(0, 1).content
+    with torch.no_grad():
+        for parameter in stage.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+
+        def value(kept: bool, pictures: torch.Tensor) -> torch.Tensor:
+            content = replace(batch, kept=torch.full_like(batch.kept, kept), pictures=pictures)
+            return stage._losses(content)["shape"]
+
+        other = torch.zeros_like(batch.pictures)
+        assert torch.equal(value(False, batch.pictures), value(False, other))
+        assert not torch.equal(value(True, batch.pictures), value(True, other))
+
+
+def test_all_stages_in_a_row(run: Run) -> None:
+    flows = replace(run, settings={"loop.steps": "4", "loop.looks": "1"})
+    said = run_stage("flows", flows, ALONE)
+    assert said["finished"]
+    records = read_log(run.out / "flows")
+    assert {"structure", "shape", "material", "loss"} <= records[0].keys()
+    assert any("held_out" in record for record in records)
+    assert (run.out / "flows" / "curves.png").exists()
+    assert list((run.out / "flows" / "samples").glob("*.png"))
+    assert run_stage("export", replace(run, encoders=True), ALONE)["finished"]
+    from voxlume.pipelines.model_folder import TEXTURING, ModelFolder
+
+    model = ModelFolder.from_pretrained(run.out / "model")
+    assert model.config.default_type == "64_cascade" or not model.has("shape_slat_flow_model_1024")
+    assert ModelFolder.from_pretrained(run.out / "model", pipeline=TEXTURING).has("shape_slat_encoder")
+    for key in model.config.models:
+        model.load(key, None, torch.device("cpu"))
+    with pytest.raises(VoxlumeError, match="already holds"):
+        run_stage("export", run, ALONE)
+
+
+def test_stages_say_what_comes_before(store: Path, tmp_path: Path) -> None:
+    run = Run("tiny", store, tmp_path / "run", {"loop.steps": "1"})
+    with pytest.raises(VoxlumeError, match="train this stage first"):
+        run_stage("latents", run, ALONE)
+    with pytest.raises(VoxlumeError, match="no training preset"):
+        run_stage("shape_vae", replace(run, preset="huge"), ALONE)
+    with pytest.raises(VoxlumeError, match="no setting"):
+        run_stage("shape_vae", replace(run, settings={"speed": "1"}), ALONE)
+    with pytest.raises(VoxlumeError, match="budget"):
+        run_stage("shape_vae", replace(run, settings={}), ALONE)
