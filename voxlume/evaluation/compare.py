@@ -19,8 +19,12 @@ from voxlume.progress import Progress, report
 from voxlume.render.source import load_surface
 from voxlume.texture import MaterialSampler
 
-Detail = Literal["voxel", "texel"]
-"""How textures are sampled: averaged over a voxel's edge, or at full resolution."""
+Detail = Literal["voxel", "texel", "baked"]
+"""How textures are sampled: averaged over a voxel's edge, or at full resolution.
+
+``baked`` averages A over a voxel and takes B at full resolution: what a texture made of voxels holds,
+whatever its mip-maps mix across the borders of its charts.
+"""
 
 DEFAULT_RESOLUTION = 512
 _INVISIBLE = 0.5 / 255  # below this alpha nothing else about a material shows
@@ -187,8 +191,8 @@ def compare(
     on_a = _joined(points_a, match_b)
     on_b = _joined(match_a, points_b)
     cos = np.einsum("nc,nc->n", on_a.normal, on_b.normal)
-    footprint = voxel if detail == "voxel" else 0.0
-    material, smooth, share = _material_errors(sampler_a, sampler_b, on_a, on_b, footprint, voxel)
+    footprints = (0.0 if detail == "texel" else voxel, voxel if detail == "voxel" else 0.0)
+    material, smooth, share = _material_errors(sampler_a, sampler_b, on_a, on_b, footprints, voxel)
     report(progress, 3, 3, "comparing")
     return Comparison(
         resolution=resolution,
@@ -316,12 +320,12 @@ def _material_errors(
     b: MaterialSampler,
     on_a: SurfacePoints,
     on_b: SurfacePoints,
-    footprint: float,
+    footprints: tuple[float, float],
     voxel: float,
 ) -> tuple[dict[str, ChannelError], ChannelError | None, float]:
     """Errors by channel; the base colour's where A's texture is smooth, and the share of such points."""
-    value_a = a.sample(on_a.face, on_a.barycentric, footprint)
-    value_b = b.sample(on_b.face, on_b.barycentric, footprint)
+    value_a = a.sample(on_a.face, on_a.barycentric, footprints[0])
+    value_b = b.sample(on_b.face, on_b.barycentric, footprints[1])
     error = np.abs(value_a - value_b)
     visible = np.minimum(value_a[:, 5], value_b[:, 5]) > _INVISIBLE
     errors: dict[str, ChannelError] = {}

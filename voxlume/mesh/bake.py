@@ -29,10 +29,12 @@ class BakedTextures:
     ----------
     base_color : uint8 (s, s, 4), sRGB-encoded RGB and alpha.
     metallic_roughness : uint8 (s, s, 3), glTF's packing: green is roughness, blue is metallic.
+    covered : bool (s, s), the texels that belong to a chart or are next to one; the rest is padding.
     """
 
     base_color: NDArray[np.uint8]
     metallic_roughness: NDArray[np.uint8]
+    covered: NDArray[np.bool_]
 
 
 def bake(
@@ -96,7 +98,7 @@ def bake(
     fill_gaps(base_color, covered)
     fill_gaps(metallic_roughness, covered)
     report(progress, size, size, "baking")
-    return BakedTextures(base_color, metallic_roughness)
+    return BakedTextures(base_color, metallic_roughness, covered)
 
 
 @parallel_kernel

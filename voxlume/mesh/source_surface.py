@@ -13,7 +13,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from voxlume.errors import AssetError
-from voxlume.jit import inner_kernel, kernel, parallel_kernel
+from voxlume.jit import inner_kernel, parallel_kernel
 from voxlume.ovoxel.extract import extract_mesh
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.ovoxel.index import AXIS_BITS, VoxelIndex, lower_bound
@@ -71,7 +71,6 @@ class SourceSurface:
         owner = self.faces.reshape(-1, 6).min(axis=1)
         self._starts = 2 * np.searchsorted(owner, np.arange(len(self.index) + 1)).astype(np.int64)
         self._overshoot = float(max(0.0, -dual.min(), dual.max() - 1))
-        self._normals = _vertex_normals(self.vertices, self.faces)
 
     def nearest(
         self, points: NDArray[np.float64], normals: NDArray[np.float64] | None = None
@@ -119,8 +118,8 @@ class SourceSurface:
     ) -> NDArray[np.float32]:
         """Channels float32 (k, 6) at the points that :meth:`nearest` found for ``points``.
 
-        Trilinear over the voxels around the point on the surface, but only those whose own surface faces
-        the same way; interpolated over the face's corners where there are none. Points without a face get
+        Interpolated over the corners of the face, never over other voxels that happen to be near: layers
+        within a voxel of each other, such as a glass around a lamp, do not mix. Points without a face get
         the nearest voxel's value.
 
         Raises
@@ -130,27 +129,11 @@ class SourceSurface:
         if self.attributes is None:
             raise AssetError("the voxels carry no material; there is nothing to bake")
         values = np.empty((len(points), 6), np.float32)
-        _materials(
-            self.index.keys, self.index.slabs, self.index.first_x, self.vertices, self._normals,
-            self.attributes, self.faces, face, weights, values,
-        )  # fmt: skip
+        _materials(self.attributes, self.faces, face, weights, values)
         lost = np.flatnonzero(face < 0)
         if len(lost):
             values[lost] = self.attributes[self.index.tree().query(points[lost] - 0.5)[1]]
         return values
-
-
-@kernel
-def _vertex_normals(vertices: NDArray[np.float64], faces: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Sums (n, 3) of the area vectors of the faces at each vertex."""
-    normals = np.zeros((len(vertices), 3), np.float32)
-    for f in range(len(faces)):
-        i, j, k = faces[f]
-        n = _area_vector(vertices, i, j, k)
-        for v in faces[f]:
-            for c in range(3):
-                normals[v, c] += n[c]
-    return normals
 
 
 @inner_kernel
@@ -259,10 +242,13 @@ def _nearest_faces(
             if facing and near_any < np.inf and radius >= max(2.0, PATIENCE * math.sqrt(near_any)):
                 break
             radius *= 2
-        if facing_face >= 0 and math.sqrt(near_facing) <= max(2.0, PATIENCE * math.sqrt(near_any)):
+        limit = min(max(2.0, PATIENCE * math.sqrt(near_any)), FARTHEST)
+        if facing_face >= 0 and near_facing <= limit * limit:
             face[row], s, t = facing_face, facing_s, facing_t
         else:
             face[row], s, t = any_face, any_s, any_t
+            if near_any > FARTHEST * FARTHEST:
+                face[row] = -1
         weights[row, 0] = 1 - s - t
         weights[row, 1] = s
         weights[row, 2] = t
@@ -270,11 +256,6 @@ def _nearest_faces(
 
 @parallel_kernel
 def _materials(
-    keys: NDArray[np.int64],
-    slabs: NDArray[np.int64],
-    first_x: int,
-    vertices: NDArray[np.float64],
-    normals: NDArray[np.float32],
     attributes: NDArray[np.float32],
     faces: NDArray[np.int32],
     face: NDArray[np.int32],
@@ -283,47 +264,8 @@ def _materials(
 ) -> None:
     for row in prange(len(face)):
         f = face[row]
-        if f < 0:
-            continue
-        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        u, v, w = weights[row, 0], weights[row, 1], weights[row, 2]
-        px = u * vertices[a, 0] + v * vertices[b, 0] + w * vertices[c, 0] - 0.5
-        py = u * vertices[a, 1] + v * vertices[b, 1] + w * vertices[c, 1] - 0.5
-        pz = u * vertices[a, 2] + v * vertices[b, 2] + w * vertices[c, 2] - 0.5
-        n = _area_vector(vertices, a, b, c)
-        x, y, z = math.floor(px), math.floor(py), math.floor(pz)
-        fx, fy, fz = px - x, py - y, pz - z
-        total = 0.0
-        v0, v1, v2, v3, v4, v5 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-        for i in range(2):
-            slab = x + i - first_x
-            if slab < 0 or slab >= len(slabs) - 1:
-                continue
-            position, end = slabs[slab], slabs[slab + 1]
-            for j in range(2):
-                if y + j < 0:
-                    continue
-                base = ((x + i) << 2 * AXIS_BITS) | ((y + j) << AXIS_BITS)
-                position = lower_bound(keys, position, end, base + max(z, 0))
-                while position < end and keys[position] <= base + z + 1:
-                    m = normals[position]
-                    if m[0] * n[0] + m[1] * n[1] + m[2] * n[2] > 0:
-                        upper = keys[position] == base + z + 1
-                        part = (
-                            (fx if i == 1 else 1 - fx)
-                            * (fy if j == 1 else 1 - fy)
-                            * (fz if upper else 1 - fz)
-                        )
-                        q = attributes[position]
-                        total += part
-                        v0, v1, v2 = v0 + part * q[0], v1 + part * q[1], v2 + part * q[2]
-                        v3, v4, v5 = v3 + part * q[3], v4 + part * q[4], v5 + part * q[5]
-                    position += 1
-        if total > 1e-3:
-            values[row, 0], values[row, 1], values[row, 2] = v0 / total, v1 / total, v2 / total
-            values[row, 3], values[row, 4], values[row, 5] = v3 / total, v4 / total, v5 / total
-        else:
+        if f >= 0:
+            a, b, c = attributes[faces[f, 0]], attributes[faces[f, 1]], attributes[faces[f, 2]]
+            u, v, w = weights[row, 0], weights[row, 1], weights[row, 2]
             for channel in range(6):
-                values[row, channel] = (
-                    u * attributes[a, channel] + v * attributes[b, channel] + w * attributes[c, channel]
-                )
+                values[row, channel] = u * a[channel] + v * b[channel] + w * c[channel]

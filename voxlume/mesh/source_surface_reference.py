@@ -30,7 +30,7 @@ def nearest_reference(
             facing = np.flatnonzero(area_vectors @ normals[i] > 0)
             if len(facing):
                 candidate = facing[far[facing].argmin()]
-                if far[candidate] <= max(2.0, PATIENCE * far[chosen]):
+                if far[candidate] <= min(max(2.0, PATIENCE * far[chosen]), FARTHEST):
                     chosen = int(candidate)
         if far[chosen] <= FARTHEST:
             distance[i], at[i] = far[chosen], close[chosen]
@@ -61,29 +61,6 @@ def _nearest_in_triangles(
 def material_reference(
     source: SourceSurface, face: NDArray[np.int32], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Trilinear over the voxels around each point whose own surface faces the way of the point's face."""
+    """The corners' values, weighted."""
     assert source.attributes is not None
-    number = {tuple(voxel): i for i, voxel in enumerate(source.index.coords.tolist())}
-    area_vectors = np.cross(
-        source.vertices[source.faces[:, 1]] - source.vertices[source.faces[:, 0]],
-        source.vertices[source.faces[:, 2]] - source.vertices[source.faces[:, 0]],
-    )
-    normals = np.zeros_like(source.vertices)
-    np.add.at(normals, source.faces.reshape(-1), np.repeat(area_vectors, 3, axis=0))
-    values = np.zeros((len(face), 6))
-    for i, f in enumerate(face):
-        corners = source.faces[f]
-        at = weights[i] @ source.vertices[corners] - 0.5
-        low = np.floor(at).astype(int)
-        total = 0.0
-        for step in np.ndindex(2, 2, 2):
-            voxel = number.get(tuple((low + step).tolist()))
-            if voxel is not None and normals[voxel] @ area_vectors[f] > 0:
-                part = float(np.prod(1 - np.abs(at - low - step)))
-                total += part
-                values[i] += part * source.attributes[voxel]
-        if total > 1e-3:
-            values[i] /= total
-        else:
-            values[i] = weights[i] @ source.attributes[corners]
-    return values
+    return np.einsum("nk,nkc->nc", weights, source.attributes[source.faces[face]])
