@@ -23,7 +23,7 @@ from voxlume.srgb import srgb_to_linear
 _PAPER = 0.90  # sRGB value of the background
 _MAP_PAPER = np.array([0.80, 0.84, 0.90])  # not grey, so that every value of a map stands out
 _INK = (70, 72, 76)
-_MAPS = ("base color", "normal", "metallic", "roughness", "alpha")
+MAPS = ("base color", "normal", "metallic", "roughness", "alpha")
 
 
 def render_views(
@@ -64,7 +64,7 @@ def contact_sheet(asset: Asset, size: int = 512) -> NDArray[np.uint8]:
     scene = Scene(asset)
     floor = floor_shadow(scene)
     small = 4 * size // 5
-    sheet = Image.new("RGB", (4 * size, size + small), _sheet_color())
+    sheet = Image.new("RGB", (4 * size, size + small), sheet_color())
     for i, view in enumerate(FIXED_VIEWS):
         camera = orbit(scene.center, scene.radius, view)
         frame = draw(scene, camera, size, size)
@@ -72,7 +72,7 @@ def contact_sheet(asset: Asset, size: int = 512) -> NDArray[np.uint8]:
             first = frame, camera
         _paste(sheet, on_paper(frame, scene, camera, floor), (i * size, 0), view.name)
     tiles = material_tiles(*first)
-    for i, name in enumerate(_MAPS):
+    for i, name in enumerate(MAPS):
         tile = np.asarray(Image.fromarray(tiles[name]).resize((small, small), Image.Resampling.LANCZOS))
         _paste(sheet, tile, (i * small, size), name)
     return np.asarray(sheet)
@@ -85,7 +85,7 @@ def side_by_side(a: Asset, b: Asset, labels: tuple[str, str], size: int = 512) -
     -------
     uint8 (2 size, 4 size, 3), labelled.
     """
-    sheet = Image.new("RGB", (4 * size, 2 * size), _sheet_color())
+    sheet = Image.new("RGB", (4 * size, 2 * size), sheet_color())
     for row, (asset, label) in enumerate(zip((a, b), labels, strict=True)):
         scene = Scene(asset)
         floor = floor_shadow(scene)
@@ -169,13 +169,19 @@ def save_png(picture: NDArray[np.uint8], path: str | Path) -> None:
         Image.fromarray(picture).save(file, "PNG")
 
 
-def _sheet_color() -> tuple[int, int, int]:
+def sheet_color() -> tuple[int, int, int]:
+    """The paper's grey."""
     level = int(_PAPER * 255 + 0.5)
     return level, level, level
 
 
-def _paste(sheet: Image.Image, tile: NDArray[np.uint8], corner: tuple[int, int], label: str) -> None:
+def label(sheet: Image.Image, text: str, corner: tuple[int, int], height: int) -> None:
+    """Write the name of a tile of the given height into its upper left corner."""
+    size = max(11, height // 28)
+    font = ImageFont.load_default(size)
+    ImageDraw.Draw(sheet).text((corner[0] + size // 2, corner[1] + size // 2), text, _INK, font)
+
+
+def _paste(sheet: Image.Image, tile: NDArray[np.uint8], corner: tuple[int, int], name: str) -> None:
     sheet.paste(Image.fromarray(tile), corner)
-    height = max(11, tile.shape[0] // 28)
-    font = ImageFont.load_default(height)
-    ImageDraw.Draw(sheet).text((corner[0] + height // 2, corner[1] + height // 2), label, _INK, font)
+    label(sheet, name, corner, tile.shape[0])
