@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from voxlume.asset import Asset
 from voxlume.mesh.from_voxels import surface_of
 from voxlume.mesh.read import load
 from voxlume.mesh.textured import TexturedOptions, textured_asset
-from voxlume.mesh.write_glb import write_glb
+from voxlume.mesh.write_glb import Compression, write_glb
 from voxlume.mesh.write_images import ImageFormat
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.render.camera import FIXED_VIEWS, orbit
@@ -60,6 +61,16 @@ def test_exported_voxels(tmp_path: Path) -> None:
         iou, shot = silhouette_iou(tmp_path / f"{name}.glb")
         assert iou >= LEAST_IOU, name
         assert shot.problems == []
+
+
+@pytest.mark.parametrize("compression", get_args(Compression))
+def test_compressed_geometry(tmp_path: Path, compression: Compression) -> None:
+    asset = plain_asset(double_sided=True)
+    write_glb(asset, tmp_path / "a.glb", compression=compression)
+    iou, shot = silhouette_iou(tmp_path / "a.glb")
+    assert iou >= LEAST_IOU
+    assert shot.problems == []
+    assert shot.triangles == asset.num_faces
 
 
 @pytest.mark.skipif(not ASSETS_DIR.is_dir(), reason=SHARED_MISSING)

@@ -7,20 +7,20 @@ import json
 import struct
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.mesh.full_asset import full_asset, image, rotated, square
+from tests.mesh.full_asset import full_asset, image, plain_asset, rotated, square
 from tests.paths import ASSETS_DIR, SHARED_MISSING
 from tests.validator import assert_valid
 from voxlume.asset import Asset, Material, Mesh, Texture
 from voxlume.errors import AssetError, VoxlumeError
 from voxlume.mesh.read import load
-from voxlume.mesh.write_glb import write_glb
+from voxlume.mesh.write_glb import Compression, write_glb
 
 RNG = np.random.default_rng(7)
 
@@ -241,3 +241,42 @@ def _valid_assets() -> list[str]:
 @pytest.mark.parametrize("name", _valid_assets())
 def test_real_assets_survive(tmp_path: Path, name: str) -> None:
     _assert_round_trip(_with_small_images(load(ASSETS_DIR / name)), tmp_path / "a.glb")
+
+
+def _sorted_corners(asset: Asset, values: str) -> NDArray[np.float64]:
+    """The mean over each face's corners of positions, UVs or colours, sorted: encoders reorder faces."""
+    found = []
+    for mesh in asset.meshes:
+        array = {"vertices": mesh.vertices, "uvs": mesh.uvs[0] if mesh.uvs else None, "colors": mesh.colors}[
+            values
+        ]
+        assert array is not None
+        found.append(array[mesh.faces].mean(axis=1))
+    return np.sort(np.concatenate(found).astype(np.float64), axis=0)
+
+
+@pytest.mark.parametrize("compression", get_args(Compression))
+@pytest.mark.parametrize("asset", [full_asset(), plain_asset("BLEND")])
+def test_compressed_geometry(tmp_path: Path, asset: Asset, compression: Compression) -> None:
+    write_glb(asset, tmp_path / "a.glb", compression=compression)
+    assert_valid(tmp_path / "a.glb")
+    again = load(tmp_path / "a.glb")
+    assert again.num_faces == asset.num_faces
+    extent = np.ptp(np.concatenate([m.vertices for m in asset.meshes]), axis=0).max()
+    np.testing.assert_allclose(
+        _sorted_corners(again, "vertices"), _sorted_corners(asset, "vertices"), atol=2.0**-15 * extent
+    )
+    for a, b in zip(asset.meshes, again.meshes, strict=True):
+        assert (a.normals is None) == (b.normals is None)
+        assert a.attributes.keys() == b.attributes.keys()
+        if a.uvs:
+            ours, theirs = (_sorted_corners(replace(asset, meshes=(m,)), "uvs") for m in (a, b))
+            np.testing.assert_allclose(theirs, ours, atol=2.0**-13)
+        if a.colors is not None:
+            ours, theirs = (_sorted_corners(replace(asset, meshes=(m,)), "colors") for m in (a, b))
+            np.testing.assert_allclose(theirs, ours, atol=1e-5)
+
+
+def test_unknown_compression(tmp_path: Path) -> None:
+    with pytest.raises(AssetError, match="no compression 'zip'"):
+        write_glb(full_asset(), tmp_path / "a.glb", compression="zip")  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from voxlume.asset import Asset
 from voxlume.errors import VoxlumeError
-from voxlume.mesh.write_glb import write_glb
+from voxlume.mesh.write_glb import Compression, write_glb
 from voxlume.mesh.write_images import QUALITY, ImageFormat
 from voxlume.mesh.write_obj import write_obj
 from voxlume.mesh.write_ply import write_ply
@@ -23,6 +23,7 @@ def write_asset(
     *,
     image_format: ImageFormat = "webp",
     quality: int = QUALITY,
+    compression: Compression | None = None,
     longest_side_mm: float | None = LONGEST_SIDE_MM,
 ) -> tuple[str, ...]:
     """Write an asset in the format that the name's ending says.
@@ -32,6 +33,7 @@ def write_asset(
     asset : in the glTF frame.
     path : the file to write; it appears only when it is complete.
     image_format, quality : of textures; OBJ and USDZ take PNG in the place of WebP.
+    compression : of the geometry in GLB, see :func:`voxlume.mesh.write_glb.write_glb`.
     longest_side_mm : of STL, see :func:`voxlume.mesh.write_stl.write_stl`.
 
     Returns
@@ -44,7 +46,7 @@ def write_asset(
     """
     ending = Path(path).suffix.lower()
     if ending == ".glb":
-        return write_glb(asset, path, image_format=image_format, quality=quality)
+        return write_glb(asset, path, image_format=image_format, quality=quality, compression=compression)
     if ending == ".obj":
         return write_obj(asset, path, image_format=image_format, quality=quality)
     if ending == ".ply":
