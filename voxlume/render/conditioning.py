@@ -270,8 +270,8 @@ class _Studio:
         # A pane mirrors fully even where it hides little.
         shine = (alpha / VISIBLE_ALPHA - 1).clamp(0, 1)
         color = alpha * (lambertian + multiple) * matt + shine * single * reflected
-        tinted = 1 - alpha + (1 - alpha) * (base - 1) * (1 - metallic)
-        through = tinted * (1 - shine * single)
+        # Glass tints what it lets through, other translucent surfaces do not; voxels do not say which it was.
+        through = (1 - alpha) * (1 + base) / 2 * (1 - shine * single)
         gone = alpha <= VISIBLE_ALPHA
         return color.masked_fill(gone, 0.0), torch.where(gone, 1.0, through), alpha[:, 0]
 
