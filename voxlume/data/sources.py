@@ -7,13 +7,14 @@ machine, so a data set is a list of recipes, and evaluation takes the ones that 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from voxlume.asset import Asset
-from voxlume.data.open_assets import read_collection
+from voxlume.data.open_assets import MANIFEST, read_collection
 from voxlume.errors import VoxlumeError
 
 Kind = Literal["procedural", "open", "dressed", "mesh"]
@@ -53,16 +54,11 @@ class Source:
         ------
         AssetError : a file cannot be read.
         """
-        if self.path is None:
-            from voxlume.data.procedural import make_object
-
-            return make_object(self.seed, self.family)
+        from voxlume.data.procedural import dress, make_object
         from voxlume.mesh.read import load
 
-        asset = load(self.path)
+        asset = make_object(self.seed, self.family) if self.path is None else load(self.path)
         if self.kind == "dressed":
-            from voxlume.data.procedural import dress
-
             asset = dress(asset, self.seed)
         return replace(asset, name=self.name)
 
@@ -102,20 +98,36 @@ def open_sources(folder: str | Path, split: Split = "train", dressed: int = 1) -
 
 
 def mesh_sources(folder: str | Path) -> list[Source]:
-    """Every mesh file directly in a folder or one folder below, sorted by name; or the one file given.
+    """Mesh files of a folder, sorted by name; or the one file given.
+
+    If the folder has a ``MANIFEST.json`` that lists ``assets`` with a ``file`` and a ``kind``, these are the
+    files of kind ``real``; otherwise every mesh file in the folder and one below.
 
     Raises
     ------
-    VoxlumeError : there is none.
+    VoxlumeError : there is none, or the manifest is damaged.
     """
     folder = Path(folder)
     if folder.is_file():
         return [Source(folder.stem, "mesh", path=folder)]
-    found = [path for pattern in ("*", "*/*") for path in folder.glob(pattern)]
-    meshes = sorted(path for path in found if path.suffix.lower() in MESH_ENDINGS and path.is_file())
+    meshes = _listed_as_real(folder)
+    if not meshes:
+        found = [path for pattern in ("*", "*/*") for path in folder.glob(pattern)]
+        meshes = [path for path in found if path.suffix.lower() in MESH_ENDINGS and path.is_file()]
     if not meshes:
         raise VoxlumeError(f"{folder} holds no mesh file ({', '.join(MESH_ENDINGS)})")
-    return [Source(str(path.relative_to(folder)), "mesh", path=path) for path in meshes]
+    return [Source(str(path.relative_to(folder)), "mesh", path=path) for path in sorted(meshes)]
+
+
+def _listed_as_real(folder: Path) -> list[Path]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        return []
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))["assets"]
+        return [folder / entry["file"] for entry in entries if entry.get("kind") == "real"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise VoxlumeError(f"{path} is damaged: {error}") from error
 
 
 def shuffled(sources: Sequence[Source]) -> list[Source]:

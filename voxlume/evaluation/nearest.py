@@ -95,25 +95,29 @@ def _median_order(points: NDArray[np.float64]) -> NDArray[np.int64]:
     count = _LEAF
     while count < len(points):
         count *= 2
-    padded = np.full((count, 3), np.inf)
-    padded[: len(points)] = points
+    # One row for each axis, in the order of the leaves; what stands for nothing is infinitely far away.
+    place = np.full((3, count), np.inf)
+    place[:, : len(points)] = points.T
     order = np.arange(count)
     while count > _LEAF:
-        parts = padded[order].reshape(-1, count, 3)
-        low = parts.min(axis=1)
-        high = np.where(np.isfinite(parts), parts, -np.inf).max(axis=1)
-        axis = np.where(high >= low, high - np.where(high >= low, low, 0), -1).argmax(axis=1)
-        place = np.take_along_axis(parts, axis[:, None, None], axis=2)[:, :, 0]
-        order = np.take_along_axis(order.reshape(-1, count), place.argsort(axis=1), axis=1).ravel()
+        parts = place.reshape(3, -1, count)
+        low = parts.min(axis=2)
+        high = np.where(np.isfinite(parts), parts, -np.inf).max(axis=2)
+        extent = np.where(high >= low, high - np.where(high >= low, low, 0), -1)
+        along = parts[extent.argmax(axis=0), np.arange(parts.shape[1])]
+        halves = np.argpartition(along, count // 2 - 1, axis=1)
+        halves = (halves + np.arange(0, len(order), count)[:, None]).ravel()
+        order, place = order[halves], place[:, halves]
         count //= 2
     return order
 
 
 def _boxes(triangles: NDArray[np.float64]) -> NDArray[np.float64]:
     """float64 (2 leaves - 1, 6) lowest and highest corner; node i has the children 2 i + 1 and 2 i + 2."""
-    low = np.nan_to_num(triangles, nan=np.inf, posinf=np.inf, neginf=-np.inf)
-    high = np.nan_to_num(triangles, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
-    low, high = low.reshape(-1, 3 * _LEAF, 3).min(axis=1), high.reshape(-1, 3 * _LEAF, 3).max(axis=1)
+    corners = triangles.reshape(-1, 3 * _LEAF, 3)
+    # These pass over NaN, and leave it where there is nothing else.
+    low, high = np.fmin.reduce(corners, axis=1), np.fmax.reduce(corners, axis=1)
+    low, high = np.where(np.isnan(low), np.inf, low), np.where(np.isnan(high), -np.inf, high)
     levels = [np.concatenate([low, high], axis=1)]
     while len(low) > 1:
         low, high = low.reshape(-1, 2, 3).min(axis=1), high.reshape(-1, 2, 3).max(axis=1)

@@ -1,0 +1,66 @@
+"""Recipes for objects, and which of them training never sees."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.data_room.collection import write_collection
+from voxlume.data.procedural import FAMILIES, HELD_OUT_FAMILIES
+from voxlume.data.sources import SPLITS, mesh_sources, open_sources, procedural_sources, shuffled
+from voxlume.errors import VoxlumeError
+
+
+def test_procedural_splits_share_nothing() -> None:
+    splits = {split: procedural_sources(200, split) for split in SPLITS}
+    seeds = [source.seed for sources in splits.values() for source in sources]
+    assert len(set(seeds)) == 600
+    families = {split: {source.name.split("/")[0] for source in sources} for split, sources in splits.items()}
+    assert families["held_out_families"] == set(HELD_OUT_FAMILIES)
+    for split in ("train", "held_out"):
+        assert families[split] == set(FAMILIES) - set(HELD_OUT_FAMILIES)
+
+
+def test_recipes_are_repeatable() -> None:
+    for split in SPLITS:
+        (source,) = procedural_sources(1, split)
+        first, second = source.make(), source.make()
+        assert first.name == source.name
+        np.testing.assert_array_equal(first.meshes[0].vertices, second.meshes[0].vertices)
+
+
+def test_dressing_keeps_the_shape(tmp_path: Path) -> None:
+    write_collection(tmp_path, 10)
+    plain, first, second = open_sources(tmp_path, dressed=2)[:3]
+    assert (plain.kind, first.kind, second.kind) == ("open", "dressed", "dressed")
+    assert first.seed != second.seed
+    low, high = plain.make().bounds()
+    for dressed in (first, second):
+        np.testing.assert_allclose(dressed.make().bounds(), [low, high])
+
+
+def test_order() -> None:
+    sources = procedural_sources(50)
+    assert shuffled(sources) == shuffled(sources[::-1])
+    assert shuffled(sources) != sources
+    assert set(shuffled(sources)) == set(sources)
+
+
+def test_mesh_folders(tmp_path: Path) -> None:
+    write_collection(tmp_path, 4)
+    with pytest.raises(VoxlumeError, match="no mesh file"):
+        mesh_sources(tmp_path)  # they lie two folders below
+    found = mesh_sources(tmp_path / "assets")
+    assert [source.name for source in found] == sorted(source.name for source in found)
+    assert len(found) == 4
+    (one,) = mesh_sources(found[0].path or "")
+    assert one.make().num_faces == found[0].make().num_faces
+    entries = [{"file": found[0].name, "kind": "real"}, {"file": found[1].name, "kind": "hostile"}]
+    (tmp_path / "assets" / "MANIFEST.json").write_text(json.dumps({"assets": entries}))
+    assert [source.name for source in mesh_sources(tmp_path / "assets")] == [found[0].name]
+    (tmp_path / "assets" / "MANIFEST.json").write_text("[]")
+    with pytest.raises(VoxlumeError, match="damaged"):
+        mesh_sources(tmp_path / "assets")
