@@ -19,6 +19,8 @@ from voxlume.mesh.quadric import add_plane, collapse_target
 NONE = np.int64(2**63 - 1)
 """Key of a vertex without any edge that may collapse."""
 
+_STALE = np.int64(-1)
+
 ID_BITS = 26
 MAX_VERTICES = 2**ID_BITS
 _EDGE_BITS = 2 * ID_BITS
@@ -515,9 +517,64 @@ def collapse_edges(
                 _refuse(a, b, faces, head, following, cost)
 
 
+@kernel
+def update_keys(
+    ends: NDArray[np.int64],
+    removed: NDArray[np.int32],
+    faces: NDArray[np.int32],
+    head: NDArray[np.int32],
+    following: NDArray[np.int32],
+    cost: NDArray[np.float32],
+    bits: NDArray[np.int32],
+    keys: NDArray[np.int64],
+) -> NDArray[np.int32]:
+    """Give the neighbours of collapsed edges their new edges' keys, where those are less than what they had.
+
+    Returns
+    -------
+    int32 (k,), vertices that have lost their best edge: :func:`renew_keys` must look for another one.
+    """
+    stale = np.empty(2 * len(removed) + 64, np.int32)
+    count = 0
+    for row in range(len(removed)):
+        a, b = ends[2 * row], ends[2 * row + 1]
+        for v in (a, b):
+            if keys[v] != _STALE:
+                keys[v] = _STALE
+                stale[count] = v
+                count += 1
+        if removed[row] == 0 or head[a] < 0:
+            continue
+        if count + 6 * _RING > len(stale):
+            stale = np.concatenate((stale, np.empty_like(stale)))
+        for lost in (True, False):
+            corner = head[a]
+            while True:
+                f, k = corner // 3, corner % 3
+                if faces[f, 0] >= 0:
+                    for side in range(1, 3):
+                        w = faces[f, (k + side) % 3]
+                        if keys[w] == _STALE:
+                            continue
+                        if lost:
+                            p, q = _edge_of_key(keys[w])
+                            if keys[w] != NONE and (p in (a, b) or q in (a, b)):
+                                keys[w] = _STALE
+                                stale[count] = w
+                                count += 1
+                        else:
+                            edge = k if side == 1 else (k + 2) % 3
+                            if cost[f, edge] < np.inf:
+                                keys[w] = min(keys[w], _edge_key(a, w, bits[f, edge]))
+                corner = following[corner]
+                if corner == head[a]:
+                    break
+    return stale[:count].copy()
+
+
 @parallel_kernel
 def renew_keys(
-    ends: NDArray[np.int64],
+    vertices: NDArray[np.int32],
     faces: NDArray[np.int32],
     head: NDArray[np.int32],
     following: NDArray[np.int32],
@@ -525,21 +582,9 @@ def renew_keys(
     bits: NDArray[np.int32],
     keys: NDArray[np.int64],
 ) -> None:
-    """Least keys of vertices and their neighbours after collapses. Equal values may be written twice."""
-    for row in prange(len(ends)):
-        v = ends[row]
-        keys[v] = _least_key(v, faces, head, following, cost, bits)
-        if head[v] >= 0:
-            corner = head[v]
-            while True:
-                f, k = corner // 3, corner % 3
-                if faces[f, 0] >= 0:
-                    for side in range(1, 3):
-                        w = faces[f, (k + side) % 3]
-                        keys[w] = _least_key(w, faces, head, following, cost, bits)
-                corner = following[corner]
-                if corner == head[v]:
-                    break
+    """The least key of the edges at each of these vertices."""
+    for i in prange(len(vertices)):
+        keys[vertices[i]] = _least_key(vertices[i], faces, head, following, cost, bits)
 
 
 @kernel
@@ -635,3 +680,36 @@ def color_quadrics(
             corner = following[corner]
             if corner == head[v]:
                 break
+
+
+@kernel
+def feature_vertices(
+    faces: NDArray[np.int32], feature: NDArray[np.uint8], on_feature: NDArray[np.uint8]
+) -> None:
+    """The highest kind of the edges at each vertex."""
+    on_feature[:] = 0
+    for f in range(len(faces)):
+        for k in range(3):
+            kind = feature[f, k]
+            if kind > 0:
+                a, b = faces[f, k], faces[f, (k + 1) % 3]
+                on_feature[a], on_feature[b] = max(on_feature[a], kind), max(on_feature[b], kind)
+
+
+@parallel_kernel
+def feature_kinds(
+    faces: NDArray[np.int32],
+    start: NDArray[np.int32],
+    half_edges: NDArray[np.int32],
+    feature: NDArray[np.uint8],
+) -> None:
+    """The kind of each half-edge, from the table of edges."""
+    for edge in prange(len(start) - 1):
+        first, count = half_edges[start[edge]], start[edge + 1] - start[edge]
+        kind = LINE if count == 1 else TANGLE
+        if count == 2:
+            second = half_edges[start[edge] + 1]
+            same_way = faces[first // 3, first % 3] == faces[second // 3, second % 3]
+            kind = LINE if same_way else 0
+        for i in range(start[edge], start[edge + 1]):
+            feature[half_edges[i] // 3, half_edges[i] % 3] = kind

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from voxlume.errors import AssetError
 from voxlume.mesh.collapse import (
-    LINE,
     MAX_VERTICES,
     TANGLE,
     all_costs,
@@ -27,8 +26,11 @@ from voxlume.mesh.collapse import (
     cost_limit,
     ends_of,
     face_quadrics,
+    feature_kinds,
+    feature_vertices,
     mark_chosen,
     renew_keys,
+    update_keys,
 )
 from voxlume.mesh.edges import edge_table
 from voxlume.progress import Progress, report
@@ -36,6 +38,7 @@ from voxlume.progress import Progress, report
 SMALLEST_BUDGET = 4
 """The faces of a tetrahedron, the smallest closed surface."""
 
+_CANDIDATES = 12  # vertices that compete in a round for each collapse that is still wanted
 _SHARE_PER_ROUND = 0.25  # of the vertices, the cheapest ones, compete in one round
 _STUCK = 0.999  # more of the faces than this left since the last rebuild: nothing more will come
 _REBUILD = 0.75  # lists are rebuilt when fewer than this share of their faces is left
@@ -85,7 +88,8 @@ def simplify(
     """
     points, corners = _checked(vertices, faces, budget)
     if len(corners) <= budget:
-        return _compact(points, corners, np.arange(len(points), dtype=np.int32))
+        used, number = _used(corners, len(points))
+        return Simplified(points[used], number[corners], number)
     low, high = points.min(axis=0), points.max(axis=0)
     center, extent = (low + high) / 2, float((high - low).max()) or 1.0
     work = _Work((points - center) / extent, corners, colors)
@@ -97,9 +101,10 @@ def simplify(
     if work.alive > budget:
         raise AssetError(f"the mesh cannot be reduced below {work.alive} faces, ask for that many or more")
     report(progress, total, total, "simplifying")
+    work.compact()
     kept = work.points * extent + center
-    kept[~work.moved] = points[~work.moved]
-    return _compact(kept, work.faces[work.faces[:, 0] >= 0], work.roots())
+    kept[~work.moved] = points[work.source[~work.moved]]
+    return Simplified(kept, work.faces, work.origin)
 
 
 def _checked(
@@ -118,7 +123,11 @@ def _checked(
 
 
 class _Work:
-    """A mesh that is being simplified: vertices keep their numbers, faces are compacted now and then."""
+    """A mesh that is being simplified: arrays per vertex and per face, compacted now and then.
+
+    ``source`` is the vertex of the input that each vertex was, ``origin`` the vertex that each one of the
+    input went into as of the last compaction, ``parent`` the vertex that each vertex went into since then.
+    """
 
     def __init__(
         self, points: NDArray[np.float64], faces: NDArray[np.int32], colors: NDArray[np.floating] | None
@@ -127,12 +136,9 @@ class _Work:
         self.points, self.faces = points, faces.copy()
         self.alive = len(faces)
         self.keep_topology = True
-        self.head = np.empty(n, np.int32)
-        self.keys = np.empty(n, np.int64)
-        self.parent = np.arange(n, dtype=np.int32)
-        self.moved = np.zeros(n, np.bool_)
-        self.chosen = np.zeros(n, np.bool_)
         self.quadrics = np.zeros((n, 10))
+        self.moved = np.zeros(n, np.bool_)
+        self.source = self.origin = np.arange(n, dtype=np.int32)
         self._list()
         face_quadrics(points, self.faces, self.feature, self.head, self.following, self.quadrics)
         if colors is not None:
@@ -143,14 +149,15 @@ class _Work:
     def _list(self) -> None:
         """Corners around the vertices, and what is a feature."""
         n = len(self.points)
+        self.parent = np.arange(n, dtype=np.int32)
+        self.head = np.empty(n, np.int32)
         self.following = np.empty(3 * len(self.faces), np.int32)
         corner_rings(self.faces, self.head, self.following)
-        self.feature = feature_edges(self.faces, n)
-        self.on_feature = np.zeros(n, np.uint8)
-        for kind in (LINE, TANGLE):
-            marked = self.feature == kind
-            self.on_feature[self.faces[marked]] = kind
-            self.on_feature[np.roll(self.faces, -1, axis=1)[marked]] = kind
+        table = edge_table(self.faces, n)
+        self.feature = np.empty((len(self.faces), 3), np.uint8)
+        feature_kinds(self.faces, table.start, table.half_edges, self.feature)
+        self.on_feature = np.empty(n, np.uint8)
+        feature_vertices(self.faces, self.feature, self.on_feature)
         if not self.keep_topology:
             self.on_feature[:] = TANGLE
 
@@ -158,14 +165,16 @@ class _Work:
         """What every edge costs, and the best one of every vertex."""
         self.cost = np.empty((len(self.faces), 3), np.float32)
         all_costs(self.quadrics, self.points, self.on_feature, self.faces, self.feature, self.cost)
+        self.keys = np.empty(len(self.points), np.int64)
         bits = self.cost.view(np.int32)
         all_keys(self.faces, self.head, self.following, self.cost, bits, self.keys)
+        self.chosen = np.empty(len(self.points), np.bool_)
 
     def collapse_round(self, budget: int) -> bool:
         """Collapse the cheapest independent edges; False if none is left that may collapse."""
         # Half of what is missing, because a collapse in a tangle removes more than two faces.
         wanted = -(-(self.alive - budget) // 4)
-        rank = min(4 * wanted + 64, int(_SHARE_PER_ROUND * self.alive / 2) + 64)
+        rank = min(_CANDIDATES * wanted + 256, int(_SHARE_PER_ROUND * self.alive / 2) + 256)
         limit = cost_limit(self.keys, rank)
         mark_chosen(self.faces, self.head, self.following, self.keys, limit, self.chosen)
         chosen = np.flatnonzero(self.chosen)
@@ -191,8 +200,8 @@ class _Work:
         )
         self.moved[chosen[removed > 0]] = True
         self.alive -= int(removed.sum())
-        bits = self.cost.view(np.int32)
-        renew_keys(ends, self.faces, self.head, self.following, self.cost, bits, self.keys)
+        lists = self.faces, self.head, self.following, self.cost, self.cost.view(np.int32), self.keys
+        renew_keys(update_keys(ends, removed, *lists), *lists)
         if self.alive < _REBUILD * len(self.faces):
             self._rebuild()
         return True
@@ -207,12 +216,21 @@ class _Work:
         return True
 
     def _rebuild(self) -> None:
-        """Drop the faces that vanished; edges that were refused get another chance."""
-        self.faces = self.faces[self.faces[:, 0] >= 0]
+        """Drop what vanished; edges that were refused get another chance."""
+        self.compact()
         self._list()
         self._price()
 
-    def roots(self) -> NDArray[np.int32]:
+    def compact(self) -> None:
+        """Only the faces that are left, and the vertices that they use."""
+        self.faces = self.faces[self.faces[:, 0] >= 0]
+        used, number = _used(self.faces, len(self.points))
+        self.origin = np.where(self.origin >= 0, number[self._roots()[self.origin]], np.int32(-1))
+        self.faces = number[self.faces]
+        self.points, self.quadrics = self.points[used], self.quadrics[used]
+        self.moved, self.source = self.moved[used], self.source[used]
+
+    def _roots(self) -> NDArray[np.int32]:
         """The vertex that each vertex has gone into."""
         root = self.parent
         while True:
@@ -222,20 +240,8 @@ class _Work:
             root = above
 
 
-def feature_edges(faces: NDArray[np.int32], num_vertices: int) -> NDArray[np.uint8]:
-    """Kind of each half-edge, uint8 (m, 3): 0 between two faces of the same winding, else LINE or TANGLE."""
-    table = edge_table(faces, num_vertices)
-    first, counts = table.start[:-1], table.counts()
-    kind = np.where(counts > 2, TANGLE, np.where(counts < 2, LINE, 0)).astype(np.uint8)
-    pair = np.flatnonzero(counts == 2)
-    tail = faces.reshape(-1)[table.half_edges]
-    kind[pair[tail[first[pair]] == tail[first[pair] + 1]]] = LINE
-    return kind[table.of_half_edges()].reshape(-1, 3)
-
-
-def _compact(points: NDArray[np.float64], faces: NDArray[np.int32], root: NDArray[np.int32]) -> Simplified:
-    """Only the vertices in use."""
-    used = np.zeros(len(points), np.bool_)
+def _used(faces: NDArray[np.int32], num_vertices: int) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
+    """Which vertices the faces use, and their numbers without the others, -1 for those."""
+    used = np.zeros(num_vertices, np.bool_)
     used[faces] = True
-    number = np.where(used, np.cumsum(used, dtype=np.int32) - 1, -1).astype(np.int32)
-    return Simplified(points[used], number[faces], number[root])
+    return used, np.where(used, np.cumsum(used, dtype=np.int32) - np.int32(1), np.int32(-1))
