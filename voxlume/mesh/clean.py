@@ -16,6 +16,7 @@ from voxlume.mesh.components import face_components
 from voxlume.mesh.edges import edge_table
 from voxlume.mesh.holes import filling
 from voxlume.mesh.manifold import split_nonmanifold
+from voxlume.mesh.normals import face_areas
 from voxlume.mesh.visibility import DIRECTIONS, visible_faces
 from voxlume.mesh.weld import weld_by_position
 from voxlume.mesh.winding import flipped_faces
@@ -95,8 +96,9 @@ def clean(
     points = np.ascontiguousarray(vertices, np.float64)
     corners = np.ascontiguousarray(faces, np.int32)
     _check(points, corners)
-    used = points[np.unique(corners)]
-    low, high = used.min(axis=0), used.max(axis=0)
+    used = np.zeros(len(points), np.bool_)
+    used[corners] = True
+    low, high = points[used].min(axis=0), points[used].max(axis=0)
     extent = float((high - low).max())
     if not extent > 0:
         raise AssetError("all vertices coincide, there is no surface to clean")
@@ -119,10 +121,11 @@ def clean(
     table = edge_table(corners, len(points))
     flipped = flipped_faces(points, corners, table)
     counts["flipped"] = int(flipped.sum())
-    corners[flipped] = corners[flipped][:, ::-1]
+    if counts["flipped"]:
+        corners[flipped] = corners[flipped][:, ::-1]
+        table = edge_table(corners, len(points))
     report(progress, 4, 5, "cleaning")
     if options.largest_hole > 0:
-        table = edge_table(corners, len(points))
         filled = filling(points, corners, options.largest_hole * extent, table)
         counts["filled"] = len(filled)
         corners = np.concatenate([corners, filled])
@@ -153,7 +156,7 @@ def hidden_parts(
     hidden = np.flatnonzero(~seen)
     if not len(hidden):
         return ~seen
-    area = _areas(vertices, faces)
+    area = face_areas(vertices, faces)
     label, count = face_components(faces[hidden], len(vertices))
     patch = np.bincount(label, area[hidden], count)
     touches = np.zeros(len(vertices), np.bool_)
@@ -183,24 +186,36 @@ def _degenerate(faces: NDArray[np.int32]) -> NDArray[np.bool_]:
     return (a == b) | (b == c) | (c == a)
 
 
-def _areas(vertices: NDArray[np.float64], faces: NDArray[np.int32]) -> NDArray[np.float64]:
-    p = vertices[faces]
-    return np.linalg.norm(np.cross(p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]), axis=1) / 2
-
-
 def _dust(vertices: NDArray[np.float64], faces: NDArray[np.int32], size: float) -> NDArray[np.bool_]:
     """Faces of components that are smaller than ``size``; none where most of the surface is dust."""
     label, count = face_components(faces, len(vertices))
-    order = np.argsort(label, kind="stable")
-    start = np.searchsorted(label[order], np.arange(count))
-    corners = vertices[faces[order]]
-    low = np.minimum.reduceat(corners.min(axis=1), start)
-    high = np.maximum.reduceat(corners.max(axis=1), start)
-    area = np.bincount(label, _areas(vertices, faces), count)
-    dust = ((high - low).max(axis=1) < size) & (area < _DUST_SHARE * area.sum())
+    if count == 1:
+        return np.zeros(len(faces), np.bool_)
+    extent = _extents(vertices, faces, label, count)
+    area = np.bincount(label, face_areas(vertices, faces), count)
+    dust = (extent < size) & (area < _DUST_SHARE * area.sum())
     if area[dust].sum() > area.sum() / 2:
         dust[:] = False
     return dust[label]
+
+
+@kernel
+def _extents(
+    vertices: NDArray[np.float64], faces: NDArray[np.int32], label: NDArray[np.int32], count: int
+) -> NDArray[np.float64]:
+    """The longest side of each component's bounding box."""
+    low, high = np.full((count, 3), np.inf), np.full((count, 3), -np.inf)
+    for f in range(len(faces)):
+        for k in range(3):
+            for axis in range(3):
+                at = vertices[faces[f, k], axis]
+                low[label[f], axis] = min(low[label[f], axis], at)
+                high[label[f], axis] = max(high[label[f], axis], at)
+    extent = np.zeros(count)
+    for i in range(count):
+        for axis in range(3):
+            extent[i] = max(extent[i], high[i, axis] - low[i, axis])
+    return extent
 
 
 @kernel

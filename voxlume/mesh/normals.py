@@ -42,6 +42,19 @@ def face_normals(vertices: NDArray[np.float64], faces: NDArray[np.int32]) -> NDA
 
 
 @parallel_kernel
+def face_areas(vertices: NDArray[np.float64], faces: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Areas float64 (m,)."""
+    out = np.empty(len(faces))
+    for f in prange(len(faces)):
+        a, b, c = vertices[faces[f, 0]], vertices[faces[f, 1]], vertices[faces[f, 2]]
+        ux, uy, uz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+        vx, vy, vz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        out[f] = math.sqrt(nx * nx + ny * ny + nz * nz) / 2
+    return out
+
+
+@parallel_kernel
 def _corner_angles(vertices: NDArray[np.float64], faces: NDArray[np.int32]) -> NDArray[np.float32]:
     out = np.zeros((len(faces), 3), np.float32)
     for f in prange(len(faces)):

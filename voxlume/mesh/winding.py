@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from voxlume.jit import inner_kernel, kernel
 from voxlume.mesh.edges import EdgeTable
+from voxlume.mesh.normals import face_areas
 
 
 def flipped_faces(
@@ -17,9 +18,7 @@ def flipped_faces(
     Only edges of exactly two faces connect. The side on which most of a component's area lies already is
     kept, so that an oriented mesh stays as it is. Where a component is not orientable, some edge stays wrong.
     """
-    p = vertices[faces]
-    area = np.linalg.norm(np.cross(p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]), axis=1)
-    return _propagate(faces, table.start, table.half_edges, area)
+    return _propagate(faces, table.start, table.half_edges, face_areas(vertices, faces))
 
 
 @inner_kernel
