@@ -17,8 +17,16 @@ from numpy.typing import NDArray
 from voxlume.asset import Asset, Material, Mesh, Texture
 from voxlume.errors import AssetError
 from voxlume.files import atomic_write
-from voxlume.mesh.gltf.draco_encode import encode_draco
+from voxlume.mesh.gltf.draco_encode import NORMAL_BITS, POSITION_BITS, UV_BITS, encode_draco
 from voxlume.mesh.gltf.pack import pack_glb
+from voxlume.mesh.meshopt_encode import (
+    encode_attributes,
+    encode_triangles,
+    exponential,
+    first_use_order,
+    from_exponential,
+    octahedral,
+)
 from voxlume.mesh.write_checks import (
     float32_offset,
     float32_positions,
@@ -30,14 +38,14 @@ from voxlume.mesh.write_images import QUALITY, ImageFile, ImageFormat, encode_te
 
 _GENERATOR = "Voxlume"
 _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963
-_COMPONENT_TYPES = {"uint8": 5121, "uint16": 5123, "uint32": 5125, "float32": 5126}
+_COMPONENT_TYPES = {"uint8": 5121, "uint16": 5123, "uint32": 5125, "float32": 5126, "int16": 5122}
 _ELEMENT_TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
 _WRAP_MODES = {"repeat": 10497, "mirror": 33648, "clamp": 33071}
 _NEAREST, _LINEAR, _LINEAR_MIPMAP_LINEAR = 9728, 9729, 9987
 
-_DRACO = "KHR_draco_mesh_compression"
+_DRACO, _MESHOPT = "KHR_draco_mesh_compression", "EXT_meshopt_compression"
 
-Compression = Literal["draco"]
+Compression = Literal["draco", "meshopt"]
 """Ways to compress geometry."""
 
 _Json = dict[str, Any]
@@ -65,8 +73,9 @@ def write_glb(
     path : the file to write; it appears only when it is complete.
     image_format, quality : of the textures, see :func:`voxlume.mesh.write_images.encode_textures`; PNG
         keeps every value.
-    compression : "draco" makes geometry about ten times smaller and rounds it: positions to 1/65536 of the
-        extent, UVs to 1/16384, normals to a tenth of a degree. Readers need a decoder.
+    compression : "draco" makes geometry about ten times smaller, "meshopt" about four times, but much faster
+        to read. Both round: positions to 1/65536 of the extent, UVs to 1/16384, normals to half a degree.
+        Readers need a decoder.
 
     Returns
     -------
@@ -113,6 +122,7 @@ class _Document:
         self.json: _Json = {"asset": {"version": "2.0", "generator": _GENERATOR}, "scene": 0}
         self._binary: list[bytes] = []
         self._length = 0
+        self._unpacked_length = 0  # of the buffer that compressed views unpack to
         self._materials: dict[int, int] = {}
         self._images: dict[int, int] = {}
         self._samplers: dict[tuple[int, int, bool], int] = {}
@@ -125,10 +135,14 @@ class _Document:
         return len(self.json[key]) - 1
 
     def _buffer_view(self, data: bytes, **fields: int) -> int:
-        view = {"buffer": 0, "byteOffset": self._length, "byteLength": len(data)} | fields
+        return self._append("bufferViews", self._store(data) | fields)
+
+    def _store(self, data: bytes) -> _Json:
+        """Append to the binary chunk; where the bytes are."""
+        place = {"buffer": 0, "byteOffset": self._length, "byteLength": len(data)}
         self._binary.append(data + bytes(-len(data) % 4))
         self._length += len(self._binary[-1])
-        return self._append("bufferViews", view)
+        return place
 
     def _accessor(
         self, array: NDArray[Any], view: int | None, *, normalized: bool = False, bounds: bool = False
@@ -148,7 +162,9 @@ class _Document:
 
     def add_mesh(self, mesh: Mesh, material: Material, offset: NDArray[np.float64]) -> int:
         arrays = _vertex_arrays(mesh, material, offset)
-        add = self._add_draco if self._compression == "draco" else self._add_plain
+        add = {None: self._add_plain, "draco": self._add_draco, "meshopt": self._add_meshopt}[
+            self._compression
+        ]
         primitive = add(arrays, mesh.faces) | {"material": self._material(material)}
         return self._append("meshes", {"primitives": [primitive]} | _named(mesh.name))
 
@@ -172,6 +188,46 @@ class _Document:
             "indices": self._accessor(indices, None),
             "extensions": {_DRACO: extension},
         }
+
+    def _add_meshopt(self, arrays: dict[str, NDArray[Any]], faces: NDArray[np.int32]) -> _Json:
+        self._required.add(_MESHOPT)
+        order, faces = first_use_order(faces)
+        attributes = {}
+        for name, array in arrays.items():
+            values = array[order]
+            if name == "NORMAL":
+                self._required.add("KHR_mesh_quantization")
+                normals = octahedral(values, NORMAL_BITS)
+                view = self._meshopt_view(normals, "OCTAHEDRAL")
+                attributes[name] = self._accessor(normals[:, :3], view, normalized=True)
+            elif name == "POSITION" or name.startswith("TEXCOORD_"):
+                extent = float(np.ptp(values.astype(np.float64), axis=0).max())
+                step = extent / 2**POSITION_BITS if name == "POSITION" else 2.0**-UV_BITS
+                rounded = exponential(values, step)
+                view = self._meshopt_view(rounded, "EXPONENTIAL")
+                attributes[name] = self._attribute(name, from_exponential(rounded), view)
+            else:
+                attributes[name] = self._attribute(name, values, self._meshopt_view(values, "NONE"))
+        indices = faces.astype(np.uint16 if len(order) < 65536 else np.uint32).reshape(-1, 1)
+        view = self._meshopt_view(indices, "TRIANGLES", encode_triangles(faces))
+        return {"attributes": attributes, "indices": self._accessor(indices, view)}
+
+    def _meshopt_view(self, elements: NDArray[Any], how: str, stream: bytes | None = None) -> int:
+        """A compressed view of elements (n, k), in the place that they have in a buffer that is not there."""
+        stride = elements.dtype.itemsize * elements.shape[1]
+        size = stride * len(elements)
+        packed: _Json = {"byteStride": stride, "count": len(elements)}
+        view: _Json = {"buffer": 1, "byteOffset": self._unpacked_length, "byteLength": size}
+        if stream is None:
+            stream = encode_attributes(elements)
+            packed |= {"mode": "ATTRIBUTES"} | ({} if how == "NONE" else {"filter": how})
+            view |= {"byteStride": stride, "target": _ARRAY_BUFFER}
+        else:
+            packed |= {"mode": how}
+            view |= {"target": _ELEMENT_ARRAY_BUFFER}
+        self._unpacked_length += size + -size % 4
+        view["extensions"] = {_MESHOPT: self._store(stream) | packed}
+        return self._append("bufferViews", view)
 
     def _attribute(self, name: str, array: NDArray[Any], view: int | None) -> int:
         return self._accessor(array, view, normalized=array.dtype.kind in "iu", bounds=name == "POSITION")
@@ -270,6 +326,9 @@ class _Document:
     def pack(self) -> list[bytes | memoryview]:
         """The file's bytes in order."""
         self.json["buffers"] = [{"byteLength": self._length}]
+        if self._unpacked_length:
+            fallback = {_MESHOPT: {"fallback": True}}
+            self.json["buffers"].append({"byteLength": self._unpacked_length, "extensions": fallback})
         if self._extensions or self._required:
             self.json["extensionsUsed"] = sorted(self._extensions | self._required)
         if self._required:

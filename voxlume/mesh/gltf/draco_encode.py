@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 POSITION_BITS, UV_BITS, NORMAL_BITS = 16, 14, 10
-"""Steps per extent are two to the power of these; other attributes are stored exactly."""
+"""Steps per extent (for UVs, per texture) are two to the power of these; the rest is stored exactly."""
 
 _LEVEL = 7  # of 10; beyond, time grows faster than files shrink
 _POSITION, _NORMAL, _UV, _GENERIC = 0, 1, 3, 4  # kinds of attributes in Draco
@@ -45,7 +46,7 @@ def encode_draco(
         compression_level=_LEVEL,
         normals=None if normals is None else normals.astype(np.float64),
         tex_coord=None if uvs is None else uvs.astype(np.float64),
-        tex_coord_quantization_bits=UV_BITS,
+        tex_coord_quantization_bits=UV_BITS + _extra_bits(uvs),
         normal_quantization_bits=NORMAL_BITS,
         generic_attributes=generic or None,
     )
@@ -63,3 +64,9 @@ def encode_draco(
             np.asarray(attribute["data"]).astype(arrays[name].dtype).reshape(-1, arrays[name].shape[1])
         )
     return stream, ids, values, len(decoded.faces)
+
+
+def _extra_bits(uvs: NDArray[np.float32] | None) -> int:
+    """Bits that keep the step where UVs reach over several repetitions of the texture."""
+    extent = 1.0 if uvs is None else float(np.ptp(uvs.astype(np.float64), axis=0).max())
+    return min(max(math.ceil(math.log2(max(extent, 1.0))), 0), 30 - UV_BITS)
