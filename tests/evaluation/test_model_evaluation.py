@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -190,3 +192,21 @@ def test_refusals(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     ):
         assert main([*common, *more]) == 1
         assert text in capsys.readouterr().err
+
+
+def test_bare_machine() -> None:
+    """Training machines have few packages: training and measuring must start without the others."""
+    code = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("zstandard", "DracoPy", "igl", "trimesh", "tyro", "rich", "embreex",
+                                      "huggingface_hub", "transformers", "manifold3d"):
+            raise ImportError(name + " is not on this machine")
+
+sys.meta_path.insert(0, Blocker())
+import voxlume.evaluation.generation, voxlume.evaluation.reconstruction, voxlume.training.runs
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

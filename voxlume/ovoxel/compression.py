@@ -1,4 +1,7 @@
-"""General-purpose compression of byte streams, never unpacking more than the caller can use."""
+"""General-purpose compression of byte streams, never unpacking more than the caller can use.
+
+Zstandard's package is imported when a stream needs it: machines that only train may lack it.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,6 @@ import io
 import lzma
 import zlib
 from typing import Literal
-
-import zstandard
 
 from voxlume.errors import VoxelFileError
 
@@ -32,6 +33,8 @@ def compress(data: bytes, method: Compression, level: int) -> bytes:
         filters = [{"id": lzma.FILTER_LZMA2, "preset": level, "dict_size": lookback}]
         return lzma.compress(data, lzma.FORMAT_RAW, filters=filters)
     if method == "zstd":
+        import zstandard
+
         return zstandard.ZstdCompressor(level=level).compress(data)
     return data
 
@@ -58,7 +61,7 @@ def decompress(data: bytes, method: Compression, most: int) -> bytes:
             content, complete = _unpack_zstandard(data, most), True
         else:
             content, complete = data, True
-    except (zlib.error, lzma.LZMAError, zstandard.ZstdError):
+    except (zlib.error, lzma.LZMAError):
         raise VoxelFileError(f"a {method} stream is damaged") from None
     if len(content) > most:
         raise VoxelFileError(f"a {method} stream holds more than the voxels can use")
@@ -69,12 +72,17 @@ def decompress(data: bytes, method: Compression, most: int) -> bytes:
 
 def _unpack_zstandard(data: bytes, most: int) -> bytes:
     """Up to ``most + 1`` bytes; a frame that is cut off gives what is there."""
+    import zstandard
+
     limit = max(LARGEST_WINDOW, most)
     reader = zstandard.ZstdDecompressor(max_window_size=limit).stream_reader(io.BytesIO(data))
     content = io.BytesIO()
-    while content.tell() <= most:
-        piece = reader.read(min(PIECE, most + 1 - content.tell()))
-        if not piece:
-            break
-        content.write(piece)
+    try:
+        while content.tell() <= most:
+            piece = reader.read(min(PIECE, most + 1 - content.tell()))
+            if not piece:
+                break
+            content.write(piece)
+    except zstandard.ZstdError:
+        raise VoxelFileError("a zstd stream is damaged") from None
     return content.getvalue()
