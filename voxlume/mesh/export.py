@@ -8,7 +8,9 @@ from pathlib import Path
 from voxlume.mesh import write
 from voxlume.mesh.from_voxels import surface_of
 from voxlume.mesh.textured import TexturedOptions, textured_asset
+from voxlume.mesh.write_glb import Compression
 from voxlume.mesh.write_images import ImageFormat
+from voxlume.mesh.write_stl import LONGEST_SIDE_MM
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.progress import Progress
 
@@ -25,11 +27,15 @@ class ExportOptions:
     vertex_colors : the surface as extracted, all of it, with its material at the vertices; no textures.
     textured : otherwise, how to make the textured asset.
     image_format : of the textures.
+    compression : of the geometry in GLB.
+    longest_side_mm : of STL.
     """
 
     textured: TexturedOptions = field(default_factory=TexturedOptions)
     vertex_colors: bool = False
     image_format: ImageFormat = "webp"
+    compression: Compression | None = None
+    longest_side_mm: float | None = LONGEST_SIDE_MM
 
 
 @dataclass(frozen=True)
@@ -69,5 +75,11 @@ def export(
         if ending == ".stl":  # holds no material
             textured = replace(textured, textures=False)
         asset = textured_asset(ovoxel, textured, name=path.stem, progress=progress)
-    notes = write.write_asset(asset, path, image_format=options.image_format)
+    notes = write.write_asset(
+        asset,
+        path,
+        image_format=options.image_format,
+        compression=options.compression,
+        longest_side_mm=options.longest_side_mm,
+    )
     return Exported(asset.num_vertices, asset.num_faces, notes)
