@@ -3,7 +3,7 @@
 Everything is in the Z-up model frame. Pixel centres are sampled once, coverage is exact (see
 :mod:`voxlume.render.batch_raster`); row 0 of a picture is its top. Gradients reach vertices and attributes
 through depth, normals and interpolated values of the points that pixels show. The choice of those points has
-none: silhouettes and hidden surfaces get no gradient.
+none: silhouettes (for these see :mod:`voxlume.render.soft_mask`) and hidden surfaces get no gradient.
 
 Legend for shapes: b samples, each seen by one camera; n vertices and m faces of all samples together; s
 pixels a side; p pixels that show something.

@@ -54,7 +54,11 @@ def nearest_faces(
     return keys
 
 
-@triton.jit(do_not_specialize=["step", "m", "size"])
+# Parts of a batch start at any row: one variant serves all.
+_ANY_ROW = ["faces", "picture"]
+
+
+@triton.jit(do_not_specialize=["step", "m", "size"], do_not_specialize_on_alignment=_ANY_ROW)
 def _small_kernel(
     clip, snapped, faces, picture, beyond, step, keys, listed, count, m, size,
     NEAR: tl.constexpr, LARGEST_BOX: tl.constexpr, FACES: tl.constexpr,
@@ -75,7 +79,7 @@ def _small_kernel(
         )  # fmt: skip
 
 
-@triton.jit(do_not_specialize=["step", "blocks", "size"])
+@triton.jit(do_not_specialize=["step", "blocks", "size"], do_not_specialize_on_alignment=_ANY_ROW)
 def _large_kernel(
     clip, snapped, faces, picture, beyond, step, keys, listed, count, blocks, size,
     NEAR: tl.constexpr, PARTS: tl.constexpr, PIXELS: tl.constexpr,
