@@ -353,7 +353,10 @@ def _image_based_weights(
     """See :func:`voxlume.render.brdf.image_based_weights`; (p, 3) each."""
     grid = torch.cat([nv, roughness], 1) * 2 - 1
     table = _reflectance(base.device)
-    scale, bias = F.grid_sample(table, grid[None, None], align_corners=True)[0, :, 0, :, None]
+    # Border padding keeps cuDNN out, whose sampler is not made for a row of millions.
+    scale, bias = F.grid_sample(table, grid[None, None], padding_mode="border", align_corners=True)[
+        0, :, 0, :, None
+    ]
     escaped = 1 - (scale + bias)
     metal, dielectric = base * scale + bias, DIELECTRIC_F0 * scale + bias
     metal_multiple = _bounced(metal, base, escaped)

@@ -86,7 +86,7 @@ class Lights:
         y = (row * _HEIGHT - 0.5).clamp(0, _HEIGHT - 1) / (_HEIGHT - 1) * 2 - 1
         z = level / max(self.levels.shape[2] - 1, 1) * 2 - 1
         grid = torch.stack([x, y, z], 1).reshape(1, 1, 1, -1, 3)
-        return F.grid_sample(self.levels, grid, align_corners=True)[0, :, 0, 0].T
+        return F.grid_sample(self.levels, grid, padding_mode="border", align_corners=True)[0, :, 0, 0].T
 
     def matt(self, environment: Tensor, normals: Tensor) -> Tensor:
         """Irradiance / pi (p, 3) of unit normals (p, 3) in environments (p,), without the key light."""
@@ -267,7 +267,8 @@ def _filtered(source: Tensor, level: int) -> Tensor:
         column, row = _place((local[None, :, :, None] * part[:, None]).sum(2))
         x = (column * 2 * h + 0.5) / (2 * h + 1) * 2 - 1
         y = (row * h - 0.5).clamp(0, h - 1) / (h - 1) * 2 - 1
-        found = F.grid_sample(padded, torch.stack([x, y], -1)[None], align_corners=True)
+        grid = torch.stack([x, y], -1)[None]
+        found = F.grid_sample(padded, grid, padding_mode="border", align_corners=True)
         rows.append((found * weight).sum(-1))
     filtered = torch.cat(rows, 2).reshape(1, -1, height, 2 * height)
     if height == _HEIGHT:
