@@ -23,10 +23,20 @@ class ExportOptions:
     """auto: both sides are drawn where the back of the surface can be seen."""
     image_format: Literal["webp", "png", "jpeg"] = "webp"
     """Of the textures in the file."""
+    compression: Literal["none", "draco", "meshopt"] = "none"
+    """Of the geometry in a .glb: smaller, slightly rounded, and readers need a decoder."""
+    stl_size: float = 100.0
+    """Longest side of an .stl in millimetres."""
     clean: bool = True
     """Drop dust and doubled triangles, fill small holes, make the winding consistent."""
     remove_hidden: bool = False
     """Also drop what cannot be seen from outside."""
+    remesh: bool = False
+    """Make one closed surface of it, for printing."""
+    normal_map: bool = False
+    """Also a normal texture, with the detail that the face budget took away."""
+    occlusion: bool = False
+    """Also an ambient occlusion texture."""
     vertex_colors: bool = False
     """The surface as it is, all of it, with colours at its vertices and no textures."""
 
@@ -42,8 +52,17 @@ class ExportOptions:
             faces=self.faces,
             texture_size=self.texture_size,
             cleaning=CleanOptions(remove_hidden=self.remove_hidden) if self.clean else None,
+            remesh=self.remesh,
+            normal_map=self.normal_map,
+            occlusion=self.occlusion,
             alpha_mode=modes.get(self.alpha_mode),
             double_sided={"single": False, "double": True}.get(self.sides),
         )
         textured.check()
-        return Options(textured, self.vertex_colors, self.image_format)
+        return Options(
+            textured,
+            self.vertex_colors,
+            self.image_format,
+            None if self.compression == "none" else self.compression,
+            self.stl_size,
+        )

@@ -12,6 +12,7 @@ from voxlume.asset import Placement
 from voxlume.errors import AssetError
 from voxlume.jit import parallel_kernel
 from voxlume.mesh.fill import fill_gaps
+from voxlume.mesh.normal_map import in_tangent_space, tangent_frames
 from voxlume.mesh.source_surface import SourceSurface
 from voxlume.mesh.texels import assign_texels
 from voxlume.mesh.unwrap import check_texture_size
@@ -30,11 +31,13 @@ class BakedTextures:
     base_color : uint8 (s, s, 4), sRGB-encoded RGB and alpha.
     metallic_roughness : uint8 (s, s, 3), glTF's packing: green is roughness, blue is metallic.
     covered : bool (s, s), the texels that belong to a chart or are next to one; the rest is padding.
+    normal : uint8 (s, s, 3), tangent space, +Y up as glTF has it; None if not asked for.
     """
 
     base_color: NDArray[np.uint8]
     metallic_roughness: NDArray[np.uint8]
     covered: NDArray[np.bool_]
+    normal: NDArray[np.uint8] | None = None
 
 
 def bake(
@@ -43,6 +46,7 @@ def bake(
     faces: NDArray[np.int32],
     uvs: NDArray[np.float32],
     *,
+    normals: NDArray[np.float32] | None = None,
     size: int = 2048,
     placement: Placement | None = None,
     progress: Progress | None = None,
@@ -59,6 +63,8 @@ def bake(
     vertices : float64 (n, 3), glTF frame of the asset.
     faces : int32 (m, 3).
     uvs : float32 (n, 2), in [0, 1], v downwards.
+    normals : float32 (n, 3), the mesh's shading normals; with them, a normal map is baked as well that turns
+        them into the source's.
     size : side of the textures, see :data:`voxlume.mesh.unwrap.TEXTURE_SIZES`.
     placement : of the voxels' cube in the asset's frame.
 
@@ -71,13 +77,17 @@ def bake(
         raise AssetError("the mesh holds a value that is not a finite number")
     points = ((placement or Placement()).to_model(vertices) + 0.5) * source.resolution
     corners = points[faces]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    agreement = source.agreement(corners.mean(axis=1), normals)
+    facing = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    agreement = source.agreement(corners.mean(axis=1), facing)
     sign = float(np.sign(agreement)) if abs(agreement) >= _TRUSTED else 0.0
 
     base_color = np.zeros((size, size, 4), np.uint8)
     metallic_roughness = np.zeros((size, size, 3), np.uint8)
     covered = np.zeros((size, size), np.bool_)
+    detail = None
+    if normals is not None:
+        frames = tangent_frames(corners, uvs[faces], _to_model_axes(normals)[faces])
+        detail = np.zeros((size, size, 3), np.uint8)
     strip = max(1, _TEXELS_AT_ONCE // size)
     for first in range(0, size, strip):
         report(progress, first, size, "baking")
@@ -87,18 +97,30 @@ def bake(
         if not len(row):
             continue
         chosen = face[row, column]
-        at = _positions(corners, chosen, weights[row, column])
-        found, place = source.nearest(at, sign * normals[chosen] if sign else None)
+        share = weights[row, column]
+        at = _positions(corners, chosen, share)
+        found, place = source.nearest(at, sign * facing[chosen] if sign else None)
         values = np.rint(source.material(at, found, place) * 255).astype(np.uint8)
         base_color[first + row, column] = values[:, [0, 1, 2, 5]]
         metallic_roughness[first + row, column, 1:] = values[:, [4, 3]]
         covered[first + row, column] = True
+        if detail is not None:
+            detail[first + row, column] = in_tangent_space(
+                source.normals(found, place), frames, chosen, share
+            )
     if not covered.any():
         raise AssetError("the mesh's UVs touch no texel of the texture; unwrap it anew")
     fill_gaps(base_color, covered)
     fill_gaps(metallic_roughness, covered)
+    if detail is not None:
+        fill_gaps(detail, covered)
     report(progress, size, size, "baking")
-    return BakedTextures(base_color, metallic_roughness, covered)
+    return BakedTextures(base_color, metallic_roughness, covered, detail)
+
+
+def _to_model_axes(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Directions in the glTF frame as they are in the Z-up model frame."""
+    return np.stack([vectors[:, 0], -vectors[:, 2], vectors[:, 1]], axis=1)
 
 
 @parallel_kernel

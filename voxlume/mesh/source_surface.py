@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from voxlume.errors import AssetError
 from voxlume.jit import inner_kernel, parallel_kernel
+from voxlume.mesh.normals import split_at_creases
 from voxlume.ovoxel.extract import extract_mesh
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.ovoxel.index import AXIS_BITS, VoxelIndex, lower_bound
@@ -70,6 +71,7 @@ class SourceSurface:
         # A quad's own voxel is the first of its four in the order of keys.
         owner = self.faces.reshape(-1, 6).min(axis=1)
         self._starts = 2 * np.searchsorted(owner, np.arange(len(self.index) + 1)).astype(np.int64)
+        self._corner_normals: tuple[NDArray[np.int32], NDArray[np.float32]] | None = None
         self._overshoot = float(max(0.0, -dual.min(), dual.max() - 1))
 
     def nearest(
@@ -112,6 +114,20 @@ class SourceSurface:
         cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         area = np.repeat(np.linalg.norm(cross, axis=1) / 6, 3)
         return np.bincount(self.faces.reshape(-1), area, len(self.vertices)).astype(np.float64)
+
+    def normals(self, face: NDArray[np.int32], weights: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Unit normals float32 (k, 3) at points that :meth:`nearest` found, zero where it found none.
+
+        Smooth over curved parts, hard at creases, by the winding of the faces.
+        """
+        if self._corner_normals is None:
+            _, faces, normals = split_at_creases(self.vertices, self.faces)
+            self._corner_normals = faces, normals
+        faces, normals = self._corner_normals
+        smooth = np.einsum("kc,kcd->kd", weights.astype(np.float32), normals[faces[face]])
+        smooth[face < 0] = 0
+        length = np.linalg.norm(smooth, axis=1, keepdims=True)
+        return np.divide(smooth, length, out=np.zeros_like(smooth), where=length > 1e-6)
 
     def material(
         self, points: NDArray[np.float64], face: NDArray[np.int32], weights: NDArray[np.float64]

@@ -13,6 +13,8 @@ from voxlume.mesh.alpha import alpha_mode_of
 from voxlume.mesh.bake import bake
 from voxlume.mesh.clean import CleanOptions, clean
 from voxlume.mesh.normals import split_at_creases
+from voxlume.mesh.occlusion_map import occlusion_map
+from voxlume.mesh.remesh import LARGEST_RESOLUTION, SMALLEST_RESOLUTION, remesh_watertight
 from voxlume.mesh.sidedness import needs_both_sides
 from voxlume.mesh.simplify import SMALLEST_BUDGET, simplify
 from voxlume.mesh.source_surface import SourceSurface
@@ -34,6 +36,9 @@ class TexturedOptions:
     textures : False leaves out unwrapping and baking.
     texture_size : side of the square textures.
     cleaning : what to repair before; None leaves the surface as extracted.
+    remesh : make one closed surface of it, for printing; see :mod:`voxlume.mesh.remesh`.
+    normal_map : bake the detail that simplification took away.
+    occlusion : bake how much of the sky each texel sees, at half the textures' size.
     alpha_mode : None decides by how much of the surface is translucent.
     double_sided : None decides by whether the back of some of the surface can be seen.
     """
@@ -42,6 +47,9 @@ class TexturedOptions:
     textures: bool = True
     texture_size: int = DEFAULT_TEXTURE_SIZE
     cleaning: CleanOptions | None = field(default_factory=CleanOptions)
+    remesh: bool = False
+    normal_map: bool = False
+    occlusion: bool = False
     alpha_mode: AlphaMode | None = None
     double_sided: bool | None = None
 
@@ -111,20 +119,32 @@ def textured_asset(
         mesh.vertices,
         mesh.faces,
         cut.uvs,
+        normals=mesh.normals if options.normal_map else None,
         size=options.texture_size,
         placement=ovoxel.placement,
         progress=progress,
     )
     mode = options.alpha_mode or alpha_mode_of(source.attributes[:, 5], source.vertex_areas())
+    occlusion = None
+    if options.occlusion:
+        side = max(options.texture_size // 2, 1)
+        assert mesh.normals is not None
+        occlusion = occlusion_map(mesh.vertices, mesh.faces, cut.uvs, mesh.normals, side, progress=progress)
     base_color = baked.base_color if mode != "OPAQUE" else np.ascontiguousarray(baked.base_color[..., :3])
     material = Material(
         name=name,
-        base_color_texture=Texture(base_color, wrap=("clamp", "clamp")),
-        metallic_roughness_texture=Texture(baked.metallic_roughness, wrap=("clamp", "clamp")),
+        base_color_texture=_texture(base_color),
+        metallic_roughness_texture=_texture(baked.metallic_roughness),
+        normal_texture=None if baked.normal is None else _texture(baked.normal),
+        occlusion_texture=None if occlusion is None else _texture(occlusion),
         alpha_mode=mode,
         double_sided=double_sided,
     )
     return Asset(meshes=(mesh,), materials=(material,), name=name)
+
+
+def _texture(image: NDArray[np.uint8]) -> Texture:
+    return Texture(image, wrap=("clamp", "clamp"))
 
 
 def _reduced(
@@ -136,6 +156,10 @@ def _reduced(
         cleaned = clean(vertices, faces, options.cleaning, voxel=1.0, progress=progress)
         vertices, faces = cleaned.vertices, cleaned.faces
         attributes = None if attributes is None else attributes[cleaned.origin]
+    if options.remesh:
+        resolution = min(max(source.resolution, SMALLEST_RESOLUTION), LARGEST_RESOLUTION)
+        vertices, faces = remesh_watertight(vertices, faces, resolution, progress=progress)
+        attributes = None
     if not len(faces):
         raise AssetError("nothing is left of the surface after cleaning; keep small parts with dust_voxels=0")
     if options.faces is not None:
