@@ -75,7 +75,7 @@ def test_too_many_voxels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     use_sources(monkeypatch, good(2))
     settings = BuildSettings(resolution=16, procedural=0, held_out=0, open_assets=False, max_voxels=10)
     assert all("more than 10" in bad.reason for bad in build(tmp_path, settings, splits=["train"]))
-    with pytest.raises(VoxlumeError, match="nothing is left"):
+    with pytest.raises(VoxlumeError, match="no split 'train'"):
         VoxelStore.load(tmp_path)
 
 

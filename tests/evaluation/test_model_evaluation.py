@@ -16,17 +16,25 @@ from PIL import Image
 
 from tests.data_room.collection import asset, write_collection
 from tests.render.shapes import plain, sphere
+from tests.training.store import write_store
 from voxlume.asset import Asset
 from voxlume.data.sources import Source
 from voxlume.errors import AssetError, ModelFileError, VoxlumeError
 from voxlume.evaluation.__main__ import main
 from voxlume.evaluation.generation import Shot
-from voxlume.evaluation.reconstruction import Autoencoder, Reconstruction, evaluate_reconstruction
+from voxlume.evaluation.reconstruction import (
+    Autoencoder,
+    Reconstruction,
+    evaluate_reconstruction,
+    write_autoencoder,
+)
 from voxlume.evaluation.report import Report, Row
 from voxlume.models.sc_vae import EncoderConfig
 from voxlume.ovoxel import OVoxel
 from voxlume.pipelines.checkpoint import save_network
 from voxlume.pipelines.presets import random_network, tiny
+from voxlume.training.parallel import Processes
+from voxlume.training.runs import Run, run_stage
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +131,24 @@ def test_a_model_without_a_material_encoder(tiny_model: Path) -> None:
     assert back.tokens > 0
     with pytest.raises(VoxlumeError, match="multiple of 4"):
         autoencoder(OVoxel.from_asset(asset(1), 30))
+
+
+def test_the_autoencoder_of_a_run(tmp_path: Path) -> None:
+    """After one step of training: the run's own networks, also before there is a material."""
+    store = write_store(tmp_path / "store", train=2, held_out=1)
+    run = Run("tiny", store, tmp_path / "run", {"loop.steps": "1", "loop.looks": "0"})
+    with pytest.raises(VoxlumeError, match="train this stage first"):
+        write_autoencoder(run.out, "tiny", tmp_path / "out")
+    contents: list[set[str]] = []
+    for stage in ("shape_vae", "material_vae"):
+        run_stage(stage, run, Processes(0, 1, torch.device("cpu")))  # type: ignore[arg-type]
+        write_autoencoder(run.out, "tiny", tmp_path / "out")
+        autoencoder = Autoencoder.open(tmp_path / "out", device="cpu")
+        contents.append(set(autoencoder.encoders))
+        assert autoencoder.networks.folder.config.base_resolution == 32
+    assert contents == [{"shape"}, {"shape", "material"}]
+    back = autoencoder(OVoxel.from_asset(asset(1), 32))
+    assert back.ovoxel.attributes is not None
 
 
 def test_generation_command(tiny_model: Path, tmp_path: Path) -> None:

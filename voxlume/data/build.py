@@ -169,9 +169,11 @@ def _build_split(
         done += len(job.sources)
         report(progress, done, len(sources), f"building {split}")
     index = read_index(out)
-    index["splits"][split] = [
+    shards = [
         {"file": job.path.name, "samples": samples} for job in jobs if (samples := read_note(job.path)[0])
     ]
+    if shards:  # a split without any object is none
+        index["splits"][split] = shards
     write_index(out, index)
 
 

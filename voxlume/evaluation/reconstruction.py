@@ -274,6 +274,8 @@ def write_autoencoder(run: Path, preset: str, folder: Path) -> None:
     """
     described = Run(preset, Path(), run)
     (folder / "ckpts").mkdir(parents=True, exist_ok=True)
+    for stale in (folder / "ckpts").iterdir():
+        stale.unlink()
     for stage in ("shape_vae", "material_vae"):
         if stage == "material_vae" and not described.checkpoint(stage).exists():
             continue
