@@ -42,7 +42,7 @@ def vae(name: str, folder: Path, rendering: RenderingLoss | None = None) -> Stag
     return kind(encoder, decoder, VAE_KEYS[name], config, data, None, ALONE)
 
 
-def losses(stage: Stage, steps: int, rate: float = 3e-3) -> list[float]:
+def losses(stage: Stage, steps: int, rate: float = 1e-2) -> list[float]:
     """Of plain Adam steps on one fixed batch."""
     batch = stage.prepare(0, 1)
     optimizer = torch.optim.Adam(stage.trained(), rate)
@@ -58,7 +58,7 @@ def losses(stage: Stage, steps: int, rate: float = 3e-3) -> list[float]:
 
 @pytest.mark.parametrize(
     ("name", "steps", "falls_to"),
-    [("shape_vae", 20, 0.75), ("material_vae", 20, 0.6), ("structure_vae", 20, 0.6)],
+    [("shape_vae", 25, 0.7), ("material_vae", 25, 0.65), ("structure_vae", 15, 0.4)],
 )
 def test_vae_learns(name: str, steps: int, falls_to: float, store: Path) -> None:
     values = losses(vae(name, store), steps)
@@ -69,6 +69,9 @@ def test_vae_learns(name: str, steps: int, falls_to: float, store: Path) -> None
 def test_rendering_losses(name: str, store: Path) -> None:
     rendering = RenderingLoss(share_from=0.5, objects=2, size=32)
     stage = vae(name, store, rendering)
+    with torch.no_grad():  # away from the zeros that branches begin with
+        for parameter in stage.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
     batch = stage.prepare(0, 1)
     stage.begin(0.4)
     assert not any("picture" in key for key in stage(batch))
@@ -76,11 +79,11 @@ def test_rendering_losses(name: str, store: Path) -> None:
     shown = stage(batch)
     pictures = [key for key in shown if "picture" in key or key == "depth"]
     assert pictures == (["depth", "normal_picture"] if name == "shape_vae" else ["attributes_picture"])
-    # The pictures alone move every parameter of both networks that geometry or material depends on.
-    sum(shown[key] for key in pictures).backward()
-    moved = [n for n, p in stage.named_parameters() if p.grad is not None and p.grad.any()]
-    assert "decoder.output.weight" in moved
-    assert "encoder.to_latent.weight" in moved
+    # The pictures alone move every parameter but those of the decoder's own masks.
+    torch.stack([shown[key] for key in pictures]).sum().backward()
+    still = {n for n, p in stage.named_parameters() if p.grad is None or not p.grad.any()}
+    assert all("subdivision" in name for name in still)
+    assert all(p.grad.isfinite().all() for p in stage.parameters() if p.grad is not None)
 
 
 def test_pictures_of_the_truth_cost_nothing(store: Path) -> None:

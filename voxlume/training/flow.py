@@ -26,6 +26,7 @@ from voxlume.pipelines.model_folder import IMAGE_ENCODER
 from voxlume.pipelines.presets import Preset
 from voxlume.sparse.tensor import CoordinateSet, SparseTensor
 from voxlume.training.config import FlowConfig
+from voxlume.training.data import batch_on
 from voxlume.training.export import write_model
 from voxlume.training.latents import LatentBatch, LatentStore
 from voxlume.training.losses import velocity_loss
@@ -151,6 +152,7 @@ class FlowStage(Stage):
                     config.views,
                     config.picture_size,
                     config.loop.seed,
+                    device,
                     self.latents.numbers,
                     self.latents.total,
                 )
@@ -174,7 +176,8 @@ class FlowStage(Stage):
         return Batch(len(objects), sum(content.latents.lengths), content)
 
     def _photographed(self, objects: Sequence[int], generator: torch.Generator) -> Tensor:
-        shapes = surfaces(self.store.batch(objects), self.store.resolution)
+        voxels = batch_on(self.processes.device, self.store, objects)
+        shapes = surfaces(voxels, self.store.resolution)
         return self.studio.photograph(shapes, generator, self.config.picture_size)
 
     def _content(

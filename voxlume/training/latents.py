@@ -27,6 +27,7 @@ from voxlume.pipelines.model_folder import Normalization
 from voxlume.progress import Progress, report
 from voxlume.sparse.tensor import SparseTensor
 from voxlume.training.checkpoint import write_safetensors
+from voxlume.training.data import batch_on
 from voxlume.training.parallel import Processes
 from voxlume.training.sc_vae import voxel_content
 from voxlume.training.structure_vae import occupancy
@@ -240,7 +241,7 @@ def encode_split(
     lengths: list[int] = []
     for done, chosen in _groups(store):
         report(progress, done, len(store), f"encoding {split}")
-        voxels = store.batch(chosen)
+        voxels = batch_on(processes.device, store, chosen)
         content = voxel_content(voxels, levels)
         shape, _ = encoders.shape(
             SparseTensor.on(content.fine, shape_features(voxels.dual_vertices, voxels.intersected))

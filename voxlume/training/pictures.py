@@ -20,6 +20,7 @@ from voxlume.render.batch import BatchCameras, Surfaces, maps, orbit_cameras, ra
 from voxlume.render.batch_voxels import surfaces_of_voxels
 from voxlume.render.conditioning import Lighting, condition_pictures, random_lighting
 from voxlume.render.lights import random_lights
+from voxlume.training.data import batch_on
 from voxlume.training.order import mixed_seed
 
 TOGETHER = 32
@@ -48,7 +49,7 @@ def encoder_input(rgb: Tensor) -> Tensor:
 
 
 class PictureCache:
-    """Views of every object of a store, drawn once and kept as bytes on the store's device.
+    """Views of every object of a store, drawn once and kept as bytes on the training device.
 
     The same seed gives the same pictures, whichever process draws them.
 
@@ -67,6 +68,7 @@ class PictureCache:
         views: int,
         size: int,
         seed: int,
+        device: torch.device,
         numbers: Sequence[int] | None = None,
         total: int = 0,
         progress: Progress | None = None,
@@ -80,14 +82,14 @@ class PictureCache:
         """
         numbers = range(len(store)) if numbers is None else numbers
         total = total or len(store)
-        rgb = torch.empty((len(store), views, size, size, 3), dtype=torch.uint8, device=store.device)
-        studio = Studio(store.device, seed)
+        rgb = torch.empty((len(store), views, size, size, 3), dtype=torch.uint8, device=device)
+        studio = Studio(device, seed)
         settings = [studio.settings(total, mixed_seed(seed, view, 0xCA3E)) for view in range(views)]
         for first in range(0, len(store), TOGETHER):
             chosen = range(first, min(first + TOGETHER, len(store)))
             report(progress, first, len(store), "drawing pictures")
-            shapes = surfaces(store.batch(list(chosen)), store.resolution)
-            rows = torch.tensor([numbers[i] for i in chosen], device=store.device)
+            shapes = surfaces(batch_on(device, store, list(chosen)), store.resolution)
+            rows = torch.tensor([numbers[i] for i in chosen], device=device)
             for view, (cameras, lighting) in enumerate(settings):
                 rgb[first : first + len(chosen), view] = condition_pictures(
                     shapes, None, size, _some(cameras, rows), lighting=_some_light(lighting, rows)

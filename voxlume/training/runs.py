@@ -35,6 +35,7 @@ from voxlume.training.config import (
     StructureVaeConfig,
     overridden,
 )
+from voxlume.training.data import load_share
 from voxlume.training.export import trained, write_model
 from voxlume.training.flow import PARTS, FlowStage
 from voxlume.training.latents import Encoders, LatentStore, Statistics, encode_split
@@ -145,15 +146,7 @@ def _stage(
 ) -> tuple[Stage, LoopConfig]:
     sizes = run.sizes
     config = overridden(cast(Settings, getattr(sizes, name)), run.settings)
-    store = VoxelStore.load(
-        run.data,
-        processes.device,
-        "train",
-        run.limit,
-        rank=processes.rank,
-        world=processes.count,
-        progress=progress,
-    )
+    store = load_share(run.data, "train", processes, run.limit, progress)
     held_out = _held_out(run, processes)
     if isinstance(config, FlowConfig):
         return _flow_stage(run, config, store, held_out, processes), config.loop
@@ -224,9 +217,7 @@ def encode(run: Run, processes: Processes, progress: Progress | None = None) -> 
         if split not in read_index(run.data)["splits"]:
             continue
         limit = run.limit if split == "train" else 64
-        store = VoxelStore.load(
-            run.data, processes.device, split, limit, rank=processes.rank, world=processes.count
-        )
+        store = load_share(run.data, split, processes, limit)
         encode_split(encoders, store, folder, split, processes, progress)
         counts[split] = len(store) * processes.count
     return {"finished": True, "seconds": round(time.monotonic() - began, 1), "objects": counts}

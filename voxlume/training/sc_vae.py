@@ -32,6 +32,7 @@ from voxlume.sparse.neighbors import neighbor_map
 from voxlume.sparse.resample import Subdivision
 from voxlume.sparse.tensor import CoordinateSet, SparseTensor
 from voxlume.training.config import MaterialVaeConfig, ShapeVaeConfig
+from voxlume.training.data import batch_on
 from voxlume.training.losses import binary_cross_entropy, drawn_latent, kl_divergence, mask_loss
 from voxlume.training.order import Order
 from voxlume.training.parallel import Processes
@@ -119,7 +120,7 @@ class ScVaeStage(Stage):
                 self.processes.count,
                 loop.seed,
             )
-        voxels = self.store.batch(self._order.objects(step))
+        voxels = batch_on(self.processes.device, self.store, self._order.objects(step))
         generators = self._order.generators(step, voxels.coords.device)
         return Batch(voxels.batch_size, sum(voxels.lengths), voxel_content(voxels, self.levels, generators))
 

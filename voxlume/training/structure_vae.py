@@ -17,6 +17,7 @@ from voxlume.models.structure_vae import (
     StructureEncoderConfig,
 )
 from voxlume.training.config import StructureVaeConfig
+from voxlume.training.data import batch_on
 from voxlume.training.losses import binary_cross_entropy, drawn_latent, kl_divergence
 from voxlume.training.order import Order
 from voxlume.training.parallel import Processes
@@ -65,7 +66,7 @@ class StructureVaeStage(Stage):
         self._order: Order | None = None
         self.to(processes.device)
         # As bytes all structures are a few hundred megabytes: made once, then only looked up.
-        self.structures = _all_structures(store, grid)
+        self.structures = _all_structures(store, grid, processes.device)
 
     def networks(self) -> dict[str, nn.Module]:
         return dict(zip(self.keys, (self.encoder, self.decoder), strict=True))
@@ -127,12 +128,11 @@ class StructureVaeStage(Stage):
         return occupied, self.decoder(mean), mean
 
 
-def _all_structures(store: VoxelStore, grid: int, together: int = 256) -> Tensor:
-    parts = [
-        occupancy(store.batch(list(range(i, min(i + together, len(store))))), store.resolution, grid)
-        for i in range(0, len(store), together)
-    ]
-    return torch.cat(parts)
+def _all_structures(store: VoxelStore, grid: int, device: torch.device, together: int = 64) -> Tensor:
+    groups = [range(i, min(i + together, len(store))) for i in range(0, len(store), together)]
+    return torch.cat(
+        [occupancy(batch_on(device, store, list(group)), store.resolution, grid) for group in groups]
+    )
 
 
 def _front(structures: Tensor, scale: int = 4) -> np.ndarray:

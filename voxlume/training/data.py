@@ -1,0 +1,51 @@
+"""Where the voxels of a run are kept: on its device if they leave room there, else in main memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from voxlume.data.shards import read_index
+from voxlume.data.store import VoxelBatch, VoxelStore
+from voxlume.progress import Progress
+from voxlume.training.parallel import Processes
+
+VOXEL_BYTES = 13
+"""A voxel of a grid up to 256 in a store; three more on finer ones."""
+
+DEVICE_SHARE = 0.35
+"""Of the device's free memory, which the voxels may take; the rest is for training."""
+
+
+def load_share(
+    folder: Path,
+    split: str,
+    processes: Processes,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> VoxelStore:
+    """This process's objects of a split: rank, rank + processes, ...
+
+    Raises
+    ------
+    VoxlumeError : see :meth:`voxlume.data.store.VoxelStore.load`.
+    """
+    device = processes.device
+    if device.type == "cuda":
+        shards = read_index(folder)["splits"].get(split, [])
+        counts = [sample[2] for shard in shards for sample in shard["samples"]][:limit]
+        needed = (VOXEL_BYTES + 3) * sum(counts) / processes.count
+        if needed > DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
+            device = torch.device("cpu")
+    return VoxelStore.load(
+        folder, device, split, limit, rank=processes.rank, world=processes.count, progress=progress
+    )
+
+
+def batch_on(device: torch.device, store: VoxelStore, indices: Sequence[int]) -> VoxelBatch:
+    """A batch on the training device, wherever the store is; what is moved are bytes."""
+    if store.device.type == device.type:
+        return store.batch(indices)
+    return store.select(indices).to(device).batch(range(len(indices)))
