@@ -20,6 +20,8 @@ from voxlume.mesh.edges import edge_table
 from voxlume.mesh.manifold import split_nonmanifold
 from voxlume.mesh.normals import split_at_creases
 from voxlume.mesh.visibility import embree_tracer, even_directions, igl_tracer, visible_faces
+from voxlume.ovoxel.extract import extract_mesh
+from voxlume.ovoxel.voxelize import voxelize_surface
 
 
 def without(mesh: Triangles, *gone: int) -> Triangles:
@@ -90,7 +92,7 @@ def test_holes_in_a_surface_are_filled(missing: int) -> None:
     vertices, faces = sphere(32)
     at_one_vertex = np.flatnonzero((faces == faces[100, 0]).any(axis=1))
     gone = at_one_vertex if missing == 6 else np.arange(100, 100 + missing)
-    result = clean(*without((vertices, faces), *gone), CleanOptions(largest_hole=0.5))
+    result = clean(*without((vertices, faces), *gone), CleanOptions(largest_hole=256))
     assert set(edge_counts((result.vertices, result.faces))) == {2}
     assert result.flipped == 0
     assert volume((result.vertices, result.faces)) == pytest.approx(volume((vertices, faces)), rel=1e-3)
@@ -100,7 +102,7 @@ def test_a_missing_corner_of_a_cube_is_filled() -> None:
     vertices, faces = cube(16)
     corner = np.flatnonzero((np.abs(vertices - 0.5) < 1e-9).all(axis=1))[0]
     gone = np.flatnonzero((faces == corner).any(axis=1))
-    result = clean(*without((vertices, faces), *gone), CleanOptions(largest_hole=0.6))
+    result = clean(*without((vertices, faces), *gone), CleanOptions(largest_hole=300))
     assert set(edge_counts((result.vertices, result.faces))) == {2}
 
 
@@ -109,10 +111,43 @@ def test_two_holes_that_meet_in_a_vertex_are_filled_apart() -> None:
     half = len(faces) // 2
     # Quads (3, 3) and (4, 4) touch in one vertex.
     gone = [3 * 8 + 3, half + 3 * 8 + 3, 4 * 8 + 4, half + 4 * 8 + 4]
-    result = clean(*without((vertices, faces), *gone), CleanOptions(largest_hole=0.6))
+    result = clean(*without((vertices, faces), *gone), CleanOptions(largest_hole=300))
     assert result.filled == 4
     assert area_vectors((result.vertices, result.faces))[:, 2].min() > 0
     assert area_vectors((result.vertices, result.faces))[:, 2].sum() == pytest.approx(1)
+
+
+def test_holes_of_missing_voxels_are_filled() -> None:
+    vertices, faces = sphere(40)
+    coords, dual, intersected, _ = voxelize_surface(vertices.astype(np.float32), faces, 64)
+    random = np.random.default_rng(3)
+    keep = random.random(len(coords)) > 0.01
+    intersected = intersected & (random.random(intersected.shape) > 0.01)
+    broken = extract_mesh(coords[keep], dual[keep], intersected[keep], 64)
+    result = clean(*broken, voxel=1 / 64)
+    before, after = edge_counts(broken)[1], edge_counts((result.vertices, result.faces)).get(1, 0)
+    assert before > 1500
+    assert after < 0.01 * before
+    assert volume((result.vertices, result.faces)) == pytest.approx(volume((vertices, faces)), rel=2e-3)
+
+
+def test_sheets_that_grew_together_keep_their_sides() -> None:
+    """A flap that joins the outside of a ball to the inside makes it one-sided; only the flap gives way."""
+    vertices, faces = sphere(16)
+    # Faces i and j lie apart and point outwards; a strip from an edge of one to an edge of the other would
+    # ask for opposite winding.
+    hole_a, hole_b = faces[10], faces[200]
+    strip = np.array(
+        [
+            [hole_a[0], hole_a[1], hole_b[0]],
+            [hole_a[1], hole_b[1], hole_b[0]],
+        ],
+        np.int32,
+    )
+    joined = np.concatenate([np.delete(faces, [10, 200], axis=0), strip])
+    result = clean(vertices, joined, CleanOptions(largest_hole=0))
+    kept = len(faces) - 2
+    np.testing.assert_array_equal(result.faces[:kept], joined[:kept])
 
 
 def test_openings_of_the_object_stay_open() -> None:
@@ -122,7 +157,7 @@ def test_openings_of_the_object_stay_open() -> None:
     vertices, faces = together(
         big, (tube[0] * 0.01 + [0.8, 0, 0], tube[1]), (leaf[0] * 0.01 + [0, 0.8, 0], leaf[1])
     )
-    result = clean(vertices, faces, CleanOptions(largest_hole=0.5, dust_voxels=0))
+    result = clean(vertices, faces, CleanOptions(largest_hole=256, dust_voxels=0))
     assert result.filled == 0
 
 

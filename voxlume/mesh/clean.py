@@ -36,13 +36,13 @@ class CleanOptions:
     Attributes
     ----------
     dust_voxels : components whose longest side is below this many voxels are dropped; 0 keeps all.
-    largest_hole : perimeter, relative to the longest side, up to which holes are filled; 0 fills none.
+    largest_hole : perimeter in voxels up to which holes are filled; 0 fills none.
     remove_hidden : drop surfaces that cannot be seen from outside.
     manifold : cut the mesh open along edges where more than two faces meet.
     """
 
     dust_voxels: float = 2.0
-    largest_hole: float = 3e-2
+    largest_hole: float = 24.0
     remove_hidden: bool = False
     manifold: bool = False
 
@@ -126,7 +126,7 @@ def clean(
         table = edge_table(corners, len(points))
     report(progress, 4, 5, "cleaning")
     if options.largest_hole > 0:
-        filled = filling(points, corners, options.largest_hole * extent, table)
+        filled = filling(points, corners, options.largest_hole * voxel, table)
         counts["filled"] = len(filled)
         corners = np.concatenate([corners, filled])
     source = np.arange(len(points), dtype=np.int32)
