@@ -34,7 +34,7 @@ class LoopConfig:
     shard : divide weights and optimiser state among the processes instead of copying them.
     check_every : steps between two looks at clock, signals and losses, which wait for the device.
     log_seconds, save_seconds : the least time between two log lines and two checkpoints.
-    looks : how often in the run the held-out data are measured and samples drawn.
+    looks : how often in the run, its end included, held-out data are measured and samples drawn; 0 is never.
     """
 
     batch_size: int

@@ -100,6 +100,7 @@ class _Run:
         self.device = processes.device
         self.path = folder / CHECKPOINT
         self.stop = False
+        self.threads = torch.get_num_threads()
         _make(folder / SAMPLES)
         if self.path.exists() and not resume:
             raise VoxlumeError(f"{folder} already holds a run; add --resume to go on with it")
@@ -148,7 +149,8 @@ class _Run:
                 next_check = self.step + min(self.config.check_every, max(1, self.step - started))
         if self.step > started or not self.path.exists():
             self._log(final=True)
-            self._look_at_results()
+            if self.config.looks:
+                self._look_at_results()
             self._save()
         return Outcome(True, self.step, self._seconds())
 
@@ -158,6 +160,8 @@ class _Run:
     # -- a step ------------------------------------------------------------------------------------
 
     def _one_step(self, batch: Batch) -> None:
+        # Numba's threads, which draw pictures on a CPU, change how many PyTorch takes, and with it its sums.
+        torch.set_num_threads(self.threads)
         fraction = self._fraction()
         self.stage.begin(fraction)
         rate = learning_rate(self.config, fraction)
