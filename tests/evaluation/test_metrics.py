@@ -15,13 +15,13 @@ from voxlume.evaluation.metrics import (
     MEASURES,
     MOST_DB,
     Truth,
-    f_score,
     iou,
     material_scores,
     mean_ssim,
     normal_scores,
     psnr,
 )
+from voxlume.evaluation.surface import f_score
 from voxlume.ovoxel import OVoxel
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from voxlume.data.sources import Source, mesh_sources, open_sources, procedural_sources, shuffled
 from voxlume.errors import VoxlumeError
 from voxlume.progress import Progress
+
+if TYPE_CHECKING:
+    from voxlume.evaluation.report import Report, Tile
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -96,7 +100,7 @@ def _groups(options: argparse.Namespace) -> dict[str, list[Source]]:
     return groups
 
 
-def _write(out: Path, report, tiles, heads) -> None:  # type: ignore[no-untyped-def]
+def _write(out: Path, report: Report, tiles: Sequence[Tile], heads: Sequence[str]) -> None:
     from voxlume.evaluation.report import sheet
     from voxlume.render.picture import save_png
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from voxlume.asset import Asset
 from voxlume.errors import AssetError
 from voxlume.evaluation.components import LostComponent, is_oriented, lost_components
-from voxlume.evaluation.surface import Surface, SurfacePoints
+from voxlume.evaluation.surface import Surface, SurfacePoints, f_score
 from voxlume.ovoxel.grid import ATTRIBUTE_CHANNELS
 from voxlume.progress import Progress, report
 from voxlume.render.source import load_surface
@@ -204,7 +204,7 @@ def compare(
         a_to_b=_distance_stats(distance_a, unit),
         b_to_a=_distance_stats(distance_b, unit),
         f_score={
-            name: _f_score(distance_a, distance_b, threshold)
+            name: f_score(distance_a, distance_b, threshold)
             for name, threshold in {
                 "0.5 voxel": 0.5 * unit,
                 "1 voxel": unit,
@@ -308,11 +308,6 @@ def _distance_stats(distance: NDArray[np.float64], voxel: float) -> DistanceStat
     p95, p99 = np.quantile(distance, [0.95, 0.99])
     values = (float(distance.mean()), float(p95), float(p99), float(distance.max()))
     return DistanceStats(*(v / voxel for v in values), *(100 * v for v in values))
-
-
-def _f_score(a: NDArray[np.float64], b: NDArray[np.float64], threshold: float) -> float:
-    precision, recall = float((b <= threshold).mean()), float((a <= threshold).mean())
-    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
 
 
 def _material_errors(

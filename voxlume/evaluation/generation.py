@@ -22,7 +22,7 @@ from voxlume.asset import Asset
 from voxlume.data.sources import Source
 from voxlume.errors import VoxlumeError
 from voxlume.evaluation.metrics import F_DISTANCES, MEASURES, Scores, Truth, iou, mean_ssim, psnr
-from voxlume.evaluation.report import Report, Row, machine, peak_memory_gb
+from voxlume.evaluation.report import Report, Row, Tile, machine, peak_memory_gb
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.ovoxel.voxelize import voxelize_asset
 from voxlume.pipelines.image_to_3d import ImageTo3D, ImageTo3DOptions
@@ -121,7 +121,7 @@ def evaluate_generation(
     pictures: int = 24,
     about: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
-) -> tuple[Report, list[tuple[str, list[NDArray[np.uint8]]]]]:
+) -> tuple[Report, list[Tile]]:
     """Measure generation from one picture of each object.
 
     Parameters
@@ -141,7 +141,7 @@ def evaluate_generation(
     facts = {"pipeline_type": kind.name, "resolution": kind.resolution, "picture_size": picture_size}
     facts |= {"samples": samples, "map_size": size, **machine(device)}
     result = Report("generation", {**(about or {}), **facts}, GENERATION_MEASURES)
-    tiles: dict[str, list[tuple[str, list[NDArray[np.uint8]]]]] = {group: [] for group in groups}
+    tiles: dict[str, list[Tile]] = {group: [] for group in groups}
     total, done = sum(map(len, groups.values())), 0
     per_group = -(-pictures // max(1, len(groups)))
     for group, sources in groups.items():

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from voxlume.asset import Asset, Placement
 from voxlume.errors import VoxlumeError
 from voxlume.evaluation.maps import Maps, draw_maps, framing
-from voxlume.evaluation.surface import Surface
+from voxlume.evaluation.surface import Surface, f_score
 from voxlume.mesh.from_voxels import surface_of
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.render.ssim import ssim
@@ -133,12 +133,6 @@ def model_surface(asset: Asset, placement: Placement) -> Surface:
         np.concatenate([np.zeros((0, 3), np.int64), *faces]),
         asset.name or "asset",
     )
-
-
-def f_score(a: NDArray[np.float64], b: NDArray[np.float64], threshold: float) -> float:
-    """Harmonic mean of the shares of distances within a threshold, of either side."""
-    precision, recall = float((b <= threshold).mean()), float((a <= threshold).mean())
-    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
 
 
 def normal_scores(truth: Maps, result: Maps) -> Scores:

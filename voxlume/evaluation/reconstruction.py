@@ -17,7 +17,7 @@ from voxlume.asset import Asset
 from voxlume.data.sources import Source
 from voxlume.errors import ModelFileError, VoxlumeError
 from voxlume.evaluation.metrics import MEASURES, Truth
-from voxlume.evaluation.report import Report, Row, machine, peak_memory_gb
+from voxlume.evaluation.report import Report, Row, Tile, machine, peak_memory_gb
 from voxlume.models.sc_vae import Content, DecoderConfig, ScVaeEncoder, material_features, shape_features
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.ovoxel.voxelize import voxelize_asset
@@ -178,7 +178,7 @@ def evaluate_reconstruction(
     pictures: int = 24,
     about: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
-) -> tuple[Report, list[tuple[str, list[NDArray[np.uint8]]]]]:
+) -> tuple[Report, list[Tile]]:
     """Measure reconstructions of objects that training has not seen.
 
     Parameters
@@ -200,7 +200,7 @@ def evaluate_reconstruction(
     facts = {"resolution": resolution, "samples": samples, "map_size": size, **machine(networks.device)}
     facts["material"] = "material" in autoencoder.encoders
     result = Report("reconstruction", {**(about or {}), **facts}, RECONSTRUCTION_MEASURES)
-    tiles: dict[str, list[tuple[str, list[NDArray[np.uint8]]]]] = {group: [] for group in groups}
+    tiles: dict[str, list[Tile]] = {group: [] for group in groups}
     total, done = sum(map(len, groups.values())), 0
     per_group = -(-pictures // max(1, len(groups)))
     for group, sources in groups.items():

@@ -20,6 +20,9 @@ import voxlume
 from voxlume.evaluation.metrics import Scores
 from voxlume.files import atomic_write
 
+Tile = tuple[str, Sequence[NDArray[np.uint8]]]
+"""Label and pictures uint8 (s, s, 3) of one object."""
+
 _PAPER, _INK = (230, 230, 230), (60, 62, 66)
 
 
@@ -143,14 +146,12 @@ def peak_memory_gb(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
-def sheet(
-    rows: Sequence[tuple[str, Sequence[NDArray[np.uint8]]]], heads: Sequence[str], columns: int = 2
-) -> NDArray[np.uint8]:
+def sheet(rows: Sequence[Tile], heads: Sequence[str], columns: int = 2) -> NDArray[np.uint8]:
     """Pictures of many objects side by side.
 
     Parameters
     ----------
-    rows : label and pictures uint8 (s, s, 3) of each object; all the same number and size.
+    rows : all with the same number of pictures of the same size.
     heads : what the pictures show.
     columns : objects beside each other.
     """

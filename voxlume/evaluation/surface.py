@@ -100,3 +100,9 @@ class Surface:
     def forget_tree(self) -> None:
         """Free the search tree, which takes more memory than the mesh."""
         self._tree = None
+
+
+def f_score(a: NDArray[np.float64], b: NDArray[np.float64], threshold: float) -> float:
+    """Harmonic mean of the shares of distances within a threshold, of either side."""
+    precision, recall = float((b <= threshold).mean()), float((a <= threshold).mean())
+    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
