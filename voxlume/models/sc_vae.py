@@ -163,7 +163,9 @@ def mean_of_groups(features: Tensor, groups: int) -> Tensor:
     size = features.shape[1] // groups
     # A product with a fixed matrix: far faster than a reduction over a few adjacent values.
     average = torch.eye(groups, dtype=features.dtype, device=features.device) / size
-    return features @ average.repeat_interleave(size, dim=0)
+    # It is part of the sum that runs through the blocks, which autocast leaves in its own precision.
+    with torch.autocast(features.device.type, enabled=False):
+        return features @ average.repeat_interleave(size, dim=0)
 
 
 class PoolingDown(nn.Module):

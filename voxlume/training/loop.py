@@ -124,7 +124,8 @@ class _Run:
         self.journal = Journal(folder, self.step) if processes.first else None
         self.module = _replicated(stage, processes, config)
         self.began = time.monotonic() if began is None else began
-        self.fraction_at, self.fraction, self.pace = self.step, 0.0, 0.0
+        self.started = self.fraction_at = self.step
+        self.fraction, self.pace = 0.0, 0.0
         self.logged = self.saved = time.monotonic()
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = defaultdict(int)
@@ -134,7 +135,6 @@ class _Run:
         looks = int(self._fraction() * self.config.looks)
         batches = _ahead(lambda step: self.stage.prepare(step, self.lanes), self.device)
         next_check = self.step + 1
-        started = self.step
         while not self._used_up():
             self._one_step(batches(self.step))
             if self.step >= next_check:
@@ -146,8 +146,8 @@ class _Run:
                 if done:
                     return Outcome(False, self.step, self._seconds())
                 # Early checks come more often: they set the pace by which the learning rate is planned.
-                next_check = self.step + min(self.config.check_every, max(1, self.step - started))
-        if self.step > started or not self.path.exists():
+                next_check = self.step + min(self.config.check_every, max(1, self.step - self.started))
+        if self.step > self.started or not self.path.exists():
             self._log(final=True)
             if self.config.looks:
                 self._look_at_results()
@@ -195,7 +195,8 @@ class _Run:
             return
         used = self._seconds() / self.config.seconds
         steps = self.step - self.fraction_at
-        pace = (used - self.fraction) / steps if steps else 0.0
+        # The first step draws pictures and compiles kernels: it says nothing about the next ones.
+        pace = (used - self.fraction) / steps if self.fraction_at > self.started else 0.0
         self.fraction, self.pace = self.processes.agreed([used, pace])
         self.fraction_at = self.step
 

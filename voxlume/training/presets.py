@@ -105,7 +105,7 @@ def nano() -> TrainingPreset:
     """
     model = presets.nano()
     vae = LoopConfig(batch_size=32, learning_rate=1e-3, betas=(0.9, 0.99), ema=0.999)
-    flow = LoopConfig(batch_size=512, learning_rate=8e-4, betas=(0.9, 0.95), ema=0.9995)
+    flow = LoopConfig(batch_size=512, learning_rate=8e-4, betas=(0.9, 0.95), ema=0.9995, looks=4)
     rendering = RenderingLoss(share_from=0.7, objects=8)
     return TrainingPreset(
         model,
