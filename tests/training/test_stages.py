@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from voxlume.data.store import VoxelStore
-from voxlume.errors import VoxlumeError
+from voxlume.errors import ModelFileError, VoxlumeError
 from voxlume.models.subdivision import subdivision_masks, subdivisions_to
 from voxlume.sparse.tensor import CoordinateSet, SparseTensor
 from voxlume.training.config import RenderingLoss
+from voxlume.training.export import trained
 from voxlume.training.flow import FlowStage
 from voxlume.training.journal import read_log
 from voxlume.training.latents import LatentStore
@@ -215,6 +216,18 @@ def test_all_stages_in_a_row(run: Run) -> None:
         model.load(key, None, torch.device("cpu"))
     with pytest.raises(VoxlumeError, match="already holds"):
         run_stage("export", run, ALONE)
+    # A later run may begin with the finished model; without a step it only takes its weights over.
+    later = Run(
+        "tiny", run.data, run.out / "later", {"loop.steps": "0", "loop.looks": "0"}, initial=run.out / "model"
+    )
+    run_stage("shape_vae", later, ALONE)
+    taken = trained(later.checkpoint("shape_vae"), {"decoder": tiny().config("shape_slat_decoder")})[
+        "decoder"
+    ]
+    finished = model.load("shape_slat_decoder", None, torch.device("cpu"))
+    assert all(torch.equal(a, b) for a, b in zip(taken.parameters(), finished.parameters(), strict=True))
+    with pytest.raises(ModelFileError, match="other sizes"):
+        run_stage("shape_vae", replace(later, preset="nano", out=run.out / "bigger"), ALONE)
 
 
 def test_stages_say_what_comes_before(store: Path, tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from voxlume.errors import VoxlumeError
 from voxlume.models.precision import DTYPES, set_block_dtype
 from voxlume.models.published import NetworkConfig, build
-from voxlume.models.structure_vae import StructureDecoder
+from voxlume.models.structure_vae import StructureDecoder, StructureEncoder
 from voxlume.pipelines import stages
 from voxlume.pipelines.checkpoint import save_network
 from voxlume.pipelines.presets import Preset, new_folder, write_descriptions
@@ -35,7 +35,7 @@ def write_model(
     preset : what the model consists of; networks that are not there are left out of the descriptions.
     networks : trained networks by key, those of the preset and possibly encoders that only training and
         evaluation need.
-    statistics : of the latents; the structure's scale is folded into its decoder.
+    statistics : of the latents; the structure's scale is folded into its decoder and encoder.
     note : further entries of the descriptions, such as how it was trained.
 
     Raises
@@ -48,15 +48,25 @@ def write_model(
     folder = new_folder(folder)
     for key, network in networks.items():
         finished = for_inference(network)
-        if isinstance(finished, StructureDecoder):
-            scale = torch.tensor(statistics.structure_scale).reshape(1, -1, 1, 1, 1)
-            with torch.no_grad():
-                finished.input.weight.mul_(scale)
+        _with_scale(finished, torch.tensor(statistics.structure_scale, dtype=torch.float32))
         half = DTYPES[network.config.precision]  # type: ignore
         save_network(finished, folder / "ckpts" / key, half)
     present = {key: network.config for key, network in networks.items()}
     complete = replace(preset, networks=present)  # type: ignore[arg-type]
     write_descriptions(complete, folder, statistics.shape, statistics.material, note)
+
+
+@torch.no_grad()
+def _with_scale(network: nn.Module, scale: Tensor) -> None:
+    """Let a structure decoder take, and a structure encoder give, latents divided by the scale (c,)."""
+    if isinstance(network, StructureDecoder):
+        network.input.weight.mul_(scale.reshape(1, -1, 1, 1, 1))
+    elif isinstance(network, StructureEncoder):
+        assert network.output.bias is not None
+        mean, log_variance = network.output.weight[: len(scale)], network.output.bias[len(scale) :]
+        mean.div_(scale.reshape(-1, 1, 1, 1, 1))
+        network.output.bias[: len(scale)].div_(scale)
+        log_variance.sub_(2 * scale.log())
 
 
 def for_inference(network: nn.Module) -> nn.Module:

@@ -202,7 +202,8 @@ class _Run:
 
     def _fraction(self) -> float:
         """Of the budget that is used; the same number in every process."""
-        by_steps = 0.0 if self.config.steps is None else self.step / self.config.steps
+        steps = self.config.steps
+        by_steps = 0.0 if steps is None else self.step / steps if steps else 1.0
         by_time = self.fraction + self.pace * (self.step - self.fraction_at)
         return min(1.0, max(by_steps, by_time if self.config.seconds is not None else 0.0))
 

@@ -18,13 +18,13 @@ from torch import nn
 
 from voxlume.data.shards import read_index
 from voxlume.data.store import VoxelStore
-from voxlume.errors import VoxlumeError
+from voxlume.errors import ModelFileError, VoxlumeError
 from voxlume.models.image_encoder import ImageEncoder
 from voxlume.models.sc_vae import ScVaeEncoder
 from voxlume.models.structure_vae import StructureEncoder
 from voxlume.pipelines import stages
-from voxlume.pipelines.checkpoint import load_image_encoder
-from voxlume.pipelines.model_folder import IMAGE_ENCODER
+from voxlume.pipelines.checkpoint import load_image_encoder, load_network
+from voxlume.pipelines.model_folder import IMAGE_ENCODER, ModelFolder
 from voxlume.progress import Progress
 from voxlume.training.checkpoint import load_averages, read_state
 from voxlume.training.config import (
@@ -72,7 +72,7 @@ class Run:
     resume : go on from the checkpoint that is there.
     limit : take only so many training objects.
     image_encoder : folder of a ready-made DINOv3 encoder, for flows that do not train one.
-    initial : a checkpoint of the same networks whose averaged weights to begin with.
+    initial : a checkpoint of the same stage, or a finished model folder, whose weights to begin with.
     encoders : export the encoders too that only evaluation needs.
     """
 
@@ -122,7 +122,7 @@ def run_stage(
     torch.manual_seed(0)  # every process starts with the same weights
     stage, loop = _stage(name, run, processes, progress)
     if run.initial is not None and not run.checkpoint(name).exists():
-        load_averages(run.initial, dict(stage.named_parameters()))
+        begin_with(run.initial, stage)
     note = {"stage": name, "preset": run.preset, "weights": sum(p.numel() for p in stage.parameters())}
     outcome = train(
         stage,
@@ -135,6 +135,26 @@ def run_stage(
         began=began,
     )
     return _said(outcome) | note
+
+
+def begin_with(source: Path, stage: Stage) -> None:
+    """Give a stage the weights of a checkpoint of the same stage, or of a finished model folder.
+
+    Raises
+    ------
+    ModelFileError : a network is missing there, or is of another size.
+    """
+    if not source.is_dir():
+        load_averages(source, dict(stage.named_parameters()))
+        return
+    folder = ModelFolder.from_pretrained(source)
+    for key, network in stage.networks().items():
+        # The image-to-3D description leaves out what only texturing needs; the files lie beside the others.
+        stem = folder.stem(key) if folder.has(key) else source / "ckpts" / key
+        found = load_network(stem, torch.float32)
+        if found.config != replace(network.config, precision=found.config.precision):  # type: ignore
+            raise ModelFileError(f"{stem} has other sizes than the preset's {key}")
+        network.load_state_dict(found.state_dict())
 
 
 def _said(outcome: Outcome) -> dict[str, Any]:
