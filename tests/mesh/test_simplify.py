@@ -10,8 +10,12 @@ import pytest
 from tests.mesh.shapes import area_vectors, cube, cylinder, edge_counts, grid, sphere, together, volume
 from tests.paths import ROOT
 from voxlume.errors import AssetError, Cancelled
+from voxlume.mesh.clean import clean
+from voxlume.mesh.edges import edge_table
 from voxlume.mesh.quadric import collapse_target, collapse_target_reference
 from voxlume.mesh.simplify import Simplified, simplify
+from voxlume.ovoxel.extract import extract_mesh
+from voxlume.ovoxel.voxelize import voxelize_surface
 
 
 def shape(result: Simplified) -> tuple[np.ndarray, np.ndarray]:
@@ -89,6 +93,27 @@ def test_three_sheets_at_one_edge_stay_together() -> None:
     assert max(edge_counts(shape(result))) == 3
     flat = np.abs(result.vertices[:, 2]) < 1e-9
     assert (flat | np.isclose(result.vertices[:, 0], 0.5)).all()
+
+
+def test_walls_thinner_than_a_voxel_stay_sound() -> None:
+    """A tilted plate whose two sides share their voxels: edges of three and four faces where they meet."""
+    vertices, faces = cube(8)
+    turn, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))
+    plate = (vertices * [0.7, 0.5, 0.012]) @ turn.T
+    coords, dual, intersected, _ = voxelize_surface(plate.astype(np.float32), faces, 96)
+    cleaned = clean(*extract_mesh(coords, dual, intersected, 96), voxel=1 / 96)
+    mesh = cleaned.vertices, cleaned.faces
+    assert max(edge_counts(mesh)) > 2
+    for budget in (3000, 500, 60):
+        result = simplify(*mesh, budget)
+        assert 0.97 * budget <= len(result.faces) <= budget
+        table = edge_table(result.faces, len(result.vertices))
+        pair = table.start[:-1][table.counts() == 2]
+        tail = result.faces.reshape(-1)[table.half_edges]
+        assert (tail[pair] != tail[pair + 1]).all()
+        assert np.linalg.norm(area_vectors(shape(result)), axis=1).min() > 0
+        if budget >= 500:
+            assert np.ptp(result.vertices @ turn, axis=0) == pytest.approx([0.7, 0.5, 0.012], abs=1 / 96)
 
 
 def test_material_border_stays_in_place() -> None:

@@ -33,6 +33,7 @@ from voxlume.mesh.collapse import (
     update_keys,
 )
 from voxlume.mesh.edges import edge_table
+from voxlume.mesh.winding import flipped_faces
 from voxlume.progress import Progress, report
 
 SMALLEST_BUDGET = 4
@@ -79,7 +80,8 @@ def simplify(
 
     Returns
     -------
-    Simplified with ``budget`` faces or one less; the mesh as it is if it has no more than that.
+    Simplified with ``budget`` faces or one less, where walls have grown together up to 1 % less; the mesh as
+    it is if it has no more than that. Winding that was consistent stays so.
 
     Raises
     ------
@@ -104,6 +106,9 @@ def simplify(
     work.compact()
     kept = work.points * extent + center
     kept[~work.moved] = points[work.source[~work.moved]]
+    # Where walls that have grown together collapse, the face that is left may be the one of the other side.
+    flipped = flipped_faces(work.points, work.faces, edge_table(work.faces, len(kept)))
+    work.faces[flipped] = work.faces[flipped][:, ::-1]
     return Simplified(kept, work.faces, work.origin)
 
 
