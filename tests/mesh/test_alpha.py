@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.mesh.shapes import grid
 from voxlume.asset import AlphaMode
-from voxlume.mesh.alpha import CLEAR_MASS, alpha_mode_of
+from voxlume.mesh.alpha import CLEAR_MASS, alpha_mode_of, cut_outs
 
 
 def _values(*parts: tuple[float, float]) -> np.ndarray:
@@ -43,3 +44,23 @@ def test_area_counts_not_the_number_of_points() -> None:
 
 def test_nothing_is_opaque() -> None:
     assert alpha_mode_of(np.empty(0)) == "OPAQUE"
+
+
+def _pierced(holes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A square sheet with holes x holes square holes in its alpha, a quarter of its area in all."""
+    vertices, faces = grid(240)
+    inside = ((vertices[:, :2] * holes) % 1 > 0.25) & ((vertices[:, :2] * holes) % 1 < 0.75)
+    return vertices, faces, np.where(inside.all(axis=1), 0.0, 1.0)
+
+
+@pytest.mark.parametrize(("holes", "mode"), [(2, "BLEND"), (20, "MASK")])
+def test_a_few_clear_panes_are_glass_and_many_holes_a_mask(holes: int, mode: AlphaMode) -> None:
+    vertices, faces, alpha = _pierced(holes)
+    cuts = cut_outs(100 * vertices, faces, alpha)
+    assert holes**2 / 2 < cuts < holes**2 * 2
+    assert alpha_mode_of(alpha, cuts=cuts) == mode
+
+
+def test_no_hole_is_no_cut() -> None:
+    vertices, faces, alpha = _pierced(2)
+    assert cut_outs(vertices, faces, np.ones_like(alpha)) == 0

@@ -79,12 +79,16 @@ def test_texels_between_charts_are_filled_from_around_them(baked: BakedTextures)
     assert (gaps <= lit.max(axis=0) + 1).all()
 
 
-def test_thin_walls_do_not_bleed() -> None:
-    """A plate of a voxel and a half simplified to a dozen faces keeps a red side and a green one."""
+@pytest.mark.parametrize("inside_out", [False, True])
+def test_thin_walls_do_not_bleed(inside_out: bool) -> None:
+    """A plate of a voxel and a half, simplified, keeps its red and its green side, however it is wound."""
     voxels = voxelize_asset(thin_box(1.5 / 32), 32)
     source, vertices, faces, uvs = _unwrapped(voxels, 40)
+    given = faces
+    if inside_out:
+        faces = faces[:, ::-1]
     baked = bake(source, vertices, faces, uvs, size=SIZE, placement=voxels.placement)
-    corners = vertices[faces]
+    corners = vertices[given]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     centers = corners.mean(axis=1)

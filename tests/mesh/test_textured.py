@@ -18,13 +18,12 @@ from tests.paths import ASSETS_DIR, manifest_assets
 from tests.validator import assert_valid
 from voxlume.errors import AssetError, Cancelled, VoxlumeError
 from voxlume.evaluation.compare import compare
-from voxlume.mesh.alpha import alpha_mode_of
 from voxlume.mesh.clean import CleanOptions
 from voxlume.mesh.export import ExportOptions, export
 from voxlume.mesh.from_voxels import surface_of
 from voxlume.mesh.read import load
 from voxlume.mesh.source_surface import SourceSurface
-from voxlume.mesh.textured import TexturedOptions, textured_asset
+from voxlume.mesh.textured import TexturedOptions, source_alpha_mode, textured_asset
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.ovoxel.voxelize import voxelize_asset
 
@@ -132,7 +131,8 @@ def test_many_exports_in_one_process(tmp_path: Path) -> None:
         try:
             export(voxels, tmp_path / "a.glb", options)
         except AssetError as error:
-            assert "cannot be reduced below" in str(error)
+            if "cannot be reduced below" not in str(error):
+                raise
             continue
         if number % 4 == 0:
             first = (tmp_path / "a.glb").read_bytes()
@@ -227,16 +227,14 @@ def test_cancelling_anywhere(voxels: OVoxel, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("entry", manifest_assets("real"))
-def test_alpha_and_sides_of_real_assets(entry: dict | None) -> None:
+def test_alpha_mode_of_real_assets(entry: dict | None) -> None:
     """Glass blends, leaves are masked, everything else is opaque."""
     assert entry is not None
     if entry["faces"] > 100_000:
         pytest.skip("large; part of benchmarks.export_quality")
     source = SourceSurface(voxelize_asset(load(ASSETS_DIR / entry["file"]), 128))
-    assert source.attributes is not None
-    mode = alpha_mode_of(source.attributes[:, 5], source.vertex_areas())
     glass = ("alpha_blend", "FlightHelmet", "neon", "sunglasses")
     expected = "BLEND" if any(name in entry["file"] for name in glass) else "OPAQUE"
     if "leafcards" in entry["file"]:
         expected = "MASK"
-    assert mode == expected
+    assert source_alpha_mode(source) == expected

@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 from voxlume.asset import Placement
 from voxlume.errors import AssetError
 from voxlume.jit import parallel_kernel
+from voxlume.mesh.components import face_components
 from voxlume.mesh.fill import fill_gaps
 from voxlume.mesh.normal_map import in_tangent_space, tangent_frames
 from voxlume.mesh.source_surface import SourceSurface
 from voxlume.mesh.texels import assign_texels
 from voxlume.mesh.unwrap import check_texture_size
+from voxlume.mesh.weld import weld_by_position
 from voxlume.progress import Progress, report
 
 _TEXELS_AT_ONCE = 1 << 20
-_TRUSTED = 0.8  # agreement of normals, from -1 to 1, from which on they choose between the sides of a wall
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +55,10 @@ def bake(
     """Give every texel the material of the original surface where it is nearest to the texel.
 
     A texel's point on the mesh finds the nearest point of the source that faces the same way, so the far
-    side of a thin wall does not show through; where the mesh's winding says nothing about the source's,
-    sides are not told apart. Texels between charts are filled from their neighbours at every scale, so
-    mip-maps stay clean. The work goes in strips of rows: beside its result it needs about 100 MB.
+    side of a thin wall does not show through; a part of the mesh may be wound either way, and where its
+    winding says nothing about the source's, sides are not told apart. Texels between charts are filled from
+    their neighbours at every scale, so mip-maps stay clean. The work goes in strips of rows: beside its
+    result it needs about 100 MB.
 
     Parameters
     ----------
@@ -78,8 +80,8 @@ def bake(
     points = ((placement or Placement()).to_model(vertices) + 0.5) * source.resolution
     corners = points[faces]
     facing = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    agreement = source.agreement(corners.mean(axis=1), facing)
-    sign = float(np.sign(agreement)) if abs(agreement) >= _TRUSTED else 0.0
+    part, _ = face_components(weld_by_position(points)[faces], len(points))
+    facing *= source.winding(corners.mean(axis=1), facing, part)[part][:, None]
 
     base_color = np.zeros((size, size, 4), np.uint8)
     metallic_roughness = np.zeros((size, size, 3), np.uint8)
@@ -99,7 +101,7 @@ def bake(
         chosen = face[row, column]
         share = weights[row, column]
         at = _positions(corners, chosen, share)
-        found, place = source.nearest(at, sign * facing[chosen] if sign else None)
+        found, place = source.nearest(at, facing[chosen])
         values = np.rint(source.material(at, found, place) * 255).astype(np.uint8)
         base_color[first + row, column] = values[:, [0, 1, 2, 5]]
         metallic_roughness[first + row, column, 1:] = values[:, [4, 3]]

@@ -26,7 +26,8 @@ PATIENCE = 4.0
 """How much farther than the nearest face one that faces the right way may be."""
 
 _FIRST_RADIUS = 0.25  # voxels; doubles until something is found
-_PROBES = 4096
+_PROBES = 256  # faces of each part of a mesh, about, that tell its winding
+_TRUSTED = 0.8  # agreement, from -1 to 1, from which on windings choose between the sides of a wall
 
 Point = tuple[float, float, float]
 
@@ -98,15 +99,33 @@ class SourceSurface:
         )  # fmt: skip
         return face, weights
 
-    def agreement(self, points: NDArray[np.float64], normals: NDArray[np.float64]) -> float:
-        """Share of the points (k, 3) whose nearest face looks the way of their normals, from -1 to 1."""
-        some = np.linspace(0, len(points) - 1, min(len(points), _PROBES)).astype(np.int64)
+    def winding(
+        self, points: NDArray[np.float64], normals: NDArray[np.float64], part: NDArray[np.int32]
+    ) -> NDArray[np.float64]:
+        """Whether parts of another mesh are wound like this one.
+
+        Parameters
+        ----------
+        points, normals : float64 (k, 3), the middle of each of its faces, and any vector along its normal.
+        part : int32 (k,), the part of each, from 0.
+
+        Returns
+        -------
+        float64, one per part: 1 if its normals look the way of the nearest faces', -1 if the other way, 0
+        if they do not agree, so that sides mean nothing.
+        """
+        size = np.bincount(part)
+        order = np.argsort(part, kind="stable")
+        rank = np.arange(len(part)) - (np.cumsum(size) - size)[part[order]]
+        some = order[rank % np.maximum(size // _PROBES, 1)[part[order]] == 0]
         face, _ = self.nearest(points[some])
-        found = face >= 0
-        corners = self.vertices[self.faces[face[found]]]
+        some, face = some[face >= 0], face[face >= 0]
+        corners = self.vertices[self.faces[face]]
         own = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        sign = np.sign(np.einsum("nc,nc->n", own, normals[some][found]))
-        return float(sign.mean()) if len(sign) else 0.0
+        agrees = np.sign(np.einsum("nc,nc->n", own, normals[some]))
+        number = np.maximum(np.bincount(part[some], minlength=len(size)), 1)
+        mean = np.bincount(part[some], agrees, len(size)) / number
+        return np.where(np.abs(mean) >= _TRUSTED, np.sign(mean), 0.0)
 
     def vertex_areas(self) -> NDArray[np.float64]:
         """The area float64 (n,) of the surface that belongs to each vertex: a third of its faces'."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from voxlume.asset import AlphaMode, Asset, Material, Mesh, Texture
 from voxlume.errors import AssetError
-from voxlume.mesh.alpha import alpha_mode_of
+from voxlume.mesh.alpha import alpha_mode_of, cut_outs
 from voxlume.mesh.bake import bake
 from voxlume.mesh.clean import CleanOptions, clean
 from voxlume.mesh.normals import split_at_creases
@@ -124,7 +124,7 @@ def textured_asset(
         placement=ovoxel.placement,
         progress=progress,
     )
-    mode = options.alpha_mode or alpha_mode_of(source.attributes[:, 5], source.vertex_areas())
+    mode = options.alpha_mode or source_alpha_mode(source)
     occlusion = None
     if options.occlusion:
         side = max(options.texture_size // 2, 1)
@@ -141,6 +141,15 @@ def textured_asset(
         double_sided=double_sided,
     )
     return Asset(meshes=(mesh,), materials=(material,), name=name)
+
+
+def source_alpha_mode(source: SourceSurface) -> AlphaMode:
+    """What the alpha of the voxels, weighted by their area, asks for; see :mod:`voxlume.mesh.alpha`."""
+    if source.attributes is None:
+        return "OPAQUE"
+    alpha = source.attributes[:, 5]
+    cuts = cut_outs(source.vertices, source.faces, alpha)
+    return alpha_mode_of(alpha, source.vertex_areas(), cuts=cuts)
 
 
 def _texture(image: NDArray[np.uint8]) -> Texture:
