@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from voxlume.asset import AlphaMode, Wrap
 from voxlume.errors import AssetError, VoxlumeError
 from voxlume.files import atomic_write
-from voxlume.mesh.alpha import CLEAR_MASS, alpha_mode_of
+from voxlume.mesh.alpha import CLEAR_MASS, alpha_mode_of, cut_outs
 from voxlume.mesh.bake import bake
 from voxlume.mesh.gltf.accessors import Accessors
 from voxlume.mesh.gltf.container import GltfFile
@@ -45,8 +45,9 @@ _LINEAR, _LINEAR_MIPMAP_LINEAR = 9729, 9987
 _KEPT_OF_MATERIALS = ("name", "doubleSided", "normalTexture", "occlusionTexture", "extras")
 _TRANSFORM = "KHR_texture_transform"
 _LEAST_UV_SHARE = 0.5  # of the surface that must have a place in the texture for its UVs to count
+_LEAST_OF_SHEET = 0.05  # share of a cut-out sheet that is there
 _MOST_OVERLAP = 0.05
-_LEAST_OF_PART = 0.1  # share of one of several materials that must be translucent before it is blended
+_LEAST_OF_PART = 0.2  # share of one of several materials that must be translucent before it is blended
 _FAR = 4.0  # voxels
 _MOST_LOST = 0.2  # share of the faces that may be farther off
 
@@ -377,11 +378,17 @@ class _Retexturing:
         starts = np.cumsum([0] + [len(shown.surface.faces) for shown in layout.shown])
         owner = np.searchsorted(starts, face, side="right") - 1
         # Voxels at the border of a translucent part mix it with its neighbours.
+        assert self._source.attributes is not None
+        cuts = cut_outs(self._source.vertices, self._source.faces, self._source.attributes[:, 5])
         least = _LEAST_OF_PART if len({s.placed.material for s in self._shown}) > 1 else CLEAR_MASS
         modes: list[AlphaMode] = []
         for members in users:
             own = np.isin(owner, members)
-            modes.append(alpha_mode_of(values[own], weights[own], clear_mass=least))
+            mode = alpha_mode_of(values[own], weights[own], cuts=cuts, clear_mass=least)
+            solid = float(weights[own][values[own] > 0.5].sum())
+            if mode == "MASK" and solid < _LEAST_OF_SHEET * float(weights[own].sum()):
+                mode = "BLEND"  # a pane, not a sheet with holes
+            modes.append(mode)
         return modes
 
     def _tell_overlap(self, layout: _Layout, share: float) -> None:
