@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -121,6 +120,7 @@ def _random_options(random: np.random.Generator) -> ExportOptions:
 
 def test_many_exports_in_one_process(tmp_path: Path) -> None:
     """Random objects and options: no crash, no growth of memory, the same bytes for the same input."""
+    pytest.importorskip("resource")
     random = np.random.default_rng(0)
     objects = [voxelize_asset(lantern(), resolution) for resolution in (12, 20, 31)]
     grown = 0
@@ -143,6 +143,8 @@ def test_many_exports_in_one_process(tmp_path: Path) -> None:
 
 def _peak_memory() -> float:
     """Bytes."""
+    import resource
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
