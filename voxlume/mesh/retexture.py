@@ -33,7 +33,7 @@ from voxlume.mesh.gltf.scene import Scene
 from voxlume.mesh.read import kind_of, load
 from voxlume.mesh.source_surface import SourceSurface
 from voxlume.mesh.unwrap import check_texture_size, unwrap
-from voxlume.mesh.uv_layout import into_unit_square, overlap, survey, uv_areas
+from voxlume.mesh.uv_layout import into_unit_square, overlap, survey, uv_areas, without_hidden
 from voxlume.mesh.write import ENDINGS, write_asset
 from voxlume.mesh.write_glb import write_glb
 from voxlume.mesh.write_images import QUALITY, ImageFile, ImageFormat, TextureImage, encode_images
@@ -313,7 +313,7 @@ class _Retexturing:
 
     def _texture(self, layout: _Layout) -> None:
         """Bake, and let the materials of the layout's primitives use the result."""
-        square = into_unit_square(layout.uvs, layout.faces, layout.wrap)
+        square = without_hidden(into_unit_square(layout.uvs, layout.faces, layout.wrap))
         grid = survey(square)
         self._tell_overlap(layout, overlap(grid, uv_areas(layout.uvs, layout.faces)))
         corners = layout.vertices[square.vertex].reshape(-1, 3, 3)

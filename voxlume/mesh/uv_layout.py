@@ -11,6 +11,9 @@ from voxlume.asset import Wrap
 from voxlume.mesh.texels import assign_texels
 
 _SURVEY = 512
+_COARSE = 64
+_SURE_TO_SHOW = 8  # cells of the coarse grid; a face as large as this that has none of them lies under others
+_MOST_COVER = 4.0  # times that the texture is covered
 _MOST_TILES = 8  # along u or v, that one face may span
 
 
@@ -66,6 +69,27 @@ def into_unit_square(
         uvs=corners.reshape(-1, 2).astype(np.float32),
         origin=origin,
         vertex=faces[origin].reshape(-1),
+    )
+
+
+def without_hidden(layout: UnitLayout) -> UnitLayout:
+    """The layout without faces that lie under others, where it covers the texture several times.
+
+    Of faces in one place the first counts, so the rest would only cost time: without this a wall of bricks
+    from few tiles takes as long as its area in the texture.
+    """
+    areas = uv_areas(layout.uvs, layout.faces)
+    if float(areas.sum()) <= _MOST_COVER:
+        return layout
+    face, _ = assign_texels(layout.uvs, layout.faces, _COARSE)
+    shown = areas * _COARSE**2 < _SURE_TO_SHOW
+    shown[face[face >= 0]] = True
+    kept = np.flatnonzero(shown)
+    return UnitLayout(
+        faces=np.arange(3 * len(kept), dtype=np.int32).reshape(-1, 3),
+        uvs=layout.uvs[layout.faces[kept].reshape(-1)],
+        origin=layout.origin[kept],
+        vertex=layout.vertex[layout.faces[kept].reshape(-1)],
     )
 
 
