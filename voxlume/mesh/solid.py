@@ -20,8 +20,8 @@ from voxlume.mesh.components import find_root
 from voxlume.ovoxel.index import VoxelIndex
 
 OUTSIDE, SOLID, UNKNOWN, SHEET, WIRE, FILLED = 0, 1, 2, 3, 7, 5
-"""Kinds of nodes; odd ones are inside. ``SHEET`` and ``WIRE`` belong to parts that are too thin to have nodes
-of their own, ``FILLED`` was added to make the solid well-composed."""
+"""Kinds of nodes; bit 0 means inside. ``SHEET`` and ``WIRE``, with bit 1, belong to parts that are too thin
+to have nodes of their own, ``FILLED`` was added to make the solid well-composed."""
 
 ACTIVE = 8
 
@@ -58,6 +58,22 @@ def solid_nodes(
     -------
     kind, crossed : uint8 (size + 1,) * 3.
     """
+    kind, crossed = reached_nodes(coords, intersected, size)
+    _mark_sheets(coords, dual_vertices, intersected, kind)
+    _mark_wires(points, faces, kind)
+    thin = np.stack(np.unravel_index(np.flatnonzero(kind & 2), kind.shape), axis=1).astype(np.int32)
+    around = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1]), axis=-1).reshape(-1, 3).astype(np.int32)
+    _fill_diagonals(np.concatenate([coords, (thin[:, None] - around).reshape(-1, 3)]), kind)
+    return kind, crossed
+
+
+def reached_nodes(
+    coords: NDArray[np.int32], intersected: NDArray[np.bool_], size: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Which nodes are reached from outside without crossing the surface: ``OUTSIDE``, the others ``SOLID``.
+
+    Parameters and results are those of :func:`solid_nodes`.
+    """
     kind, crossed = np.zeros((2, size + 1, size + 1, size + 1), np.uint8)
     _mark_crossings(coords, intersected, crossed)
     columns = coords[:, 0].astype(np.int64) * size + coords[:, 1]
@@ -66,9 +82,6 @@ def solid_nodes(
     _paint_enclosed(heights, start, _reach_gaps(heights, start, size), kind)
     unknown = _mark_unknown(coords, crossed, kind)
     _spread(unknown, crossed, kind)
-    _mark_sheets(coords, dual_vertices, intersected, kind)
-    _mark_wires(points, faces, kind)
-    _fill_diagonals(kind)
     return kind, crossed
 
 
@@ -266,6 +279,10 @@ def _mark_wires(points: NDArray[np.float64], faces: NDArray[np.int32], kind: NDA
 @inner_kernel
 def _is_held(x: float, y: float, z: float, kind: NDArray[np.uint8]) -> bool:
     """Whether the inside nodes beside a point of the surface stand for it."""
+    i, j, k = int(x), int(y), int(z)
+    for corner in range(8):  # of its own voxel: nearly always enough
+        if kind[i + (corner & 1), j + (corner >> 1 & 1), k + (corner >> 2)] == SOLID:
+            return True
     around = 0
     for p in range(int(np.ceil(x - _AT_BULGE)), int(x + _AT_BULGE) + 1):
         for q in range(int(np.ceil(y - _AT_BULGE)), int(y + _AT_BULGE) + 1):
@@ -293,41 +310,32 @@ def _inside_around(kind: NDArray[np.uint8], x: int, y: int, z: int) -> int:
 
 
 @kernel
-def _fill_diagonals(kind: NDArray[np.uint8]) -> None:
+def _fill_diagonals(voxels: NDArray[np.int32], kind: NDArray[np.uint8]) -> None:
     """Fill nodes until no two of one kind touch only across a diagonal.
 
-    Looks at every voxel, and again at those around every node that is filled.
+    Looks at ``voxels`` (n, 3), all that have nodes of both kinds, and again at those around every node that
+    is filled.
     """
     size = len(kind) - 1
     again = np.empty((64, 3), np.int32)
-    for x in range(size):
-        for y in range(size):
-            for z in range(size):
-                total = (
-                    (kind[x, y, z] & 1) + (kind[x + 1, y, z] & 1)
-                    + (kind[x, y + 1, z] & 1) + (kind[x + 1, y + 1, z] & 1)
-                    + (kind[x, y, z + 1] & 1) + (kind[x + 1, y, z + 1] & 1)
-                    + (kind[x, y + 1, z + 1] & 1) + (kind[x + 1, y + 1, z + 1] & 1)
-                )  # fmt: skip
-                if total < 2 or total > 6:
-                    continue
-                again[0, 0], again[0, 1], again[0, 2] = x, y, z
-                waiting = 1
-                while waiting:
-                    waiting -= 1
-                    i, j, k = again[waiting, 0], again[waiting, 1], again[waiting, 2]
-                    corner = _corner_to_fill(kind, i, j, k)
-                    if corner < 0:
-                        continue
-                    p, q, r = i + (corner & 1), j + (corner >> 1 & 1), k + (corner >> 2)
-                    kind[p, q, r] = FILLED
-                    if waiting + 8 > len(again):
-                        again = np.concatenate((again, np.empty_like(again)))
-                    for side in range(8):
-                        i, j, k = p - (side & 1), q - (side >> 1 & 1), r - (side >> 2)
-                        if min(i, j, k) >= 0 and max(i, j, k) < size:
-                            again[waiting, 0], again[waiting, 1], again[waiting, 2] = i, j, k
-                            waiting += 1
+    for first in range(len(voxels)):
+        again[0] = voxels[first]
+        waiting = 1
+        while waiting:
+            waiting -= 1
+            x, y, z = again[waiting, 0], again[waiting, 1], again[waiting, 2]
+            corner = _corner_to_fill(kind, x, y, z)
+            if corner < 0:
+                continue
+            p, q, r = x + (corner & 1), y + (corner >> 1 & 1), z + (corner >> 2)
+            kind[p, q, r] = FILLED
+            if waiting + 8 > len(again):
+                again = np.concatenate((again, np.empty_like(again)))
+            for side in range(8):
+                x, y, z = p - (side & 1), q - (side >> 1 & 1), r - (side >> 2)
+                if min(x, y, z) >= 0 and max(x, y, z) < size:
+                    again[waiting, 0], again[waiting, 1], again[waiting, 2] = x, y, z
+                    waiting += 1
 
 
 @inner_kernel
@@ -338,6 +346,8 @@ def _corner_to_fill(kind: NDArray[np.uint8], x: int, y: int, z: int) -> int:
         bit = kind[x + (corner & 1), y + (corner >> 1 & 1), z + (corner >> 2)] & 1
         inside |= bit << corner
         total += bit
+    if total < 2 or total > 6:
+        return -1
     mends = 0
     for axis in range(3):
         s, t = 1 << (axis + 1) % 3, 1 << (axis + 2) % 3

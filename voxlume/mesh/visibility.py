@@ -10,10 +10,15 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from voxlume.mesh.solid import OUTSIDE, reached_nodes
+from voxlume.ovoxel.voxelize import voxelize_surface
 from voxlume.progress import Progress, report
 
 DIRECTIONS = 48
 """Rays per face; most faces need one or two, because those that see the outside are done."""
+
+ENCLOSURE = 256
+"""Resolution of the grid that finds what is closed in."""
 
 _OFFSET = 1e-4  # of the mesh's longest side: where rays begin above a face
 _BATCH = 2**18
@@ -44,7 +49,7 @@ def visible_faces(
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     points = (vertices - (low + high) / 2) / (float((high - low).max()) or 1.0)
     blocked = blocked or ray_tracer(points, faces)
-    hidden = np.arange(len(faces))
+    hidden = np.flatnonzero(~enclosed_faces(points, faces))
     for number, direction in enumerate(even_directions(directions)):
         report(progress, number, directions, "looking from outside")
         for part in np.array_split(hidden, -(-len(hidden) // _BATCH)):
@@ -59,6 +64,23 @@ def visible_faces(
         if not len(hidden):
             break
     return seen
+
+
+def enclosed_faces(points: NDArray[np.float64], faces: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Faces whose middle no way leads to from outside, bool (m,): those need no rays.
+
+    ``points`` lie in [-0.5, 0.5]^3; gaps narrower than a voxel count as closed.
+    """
+    size = ENCLOSURE + 6
+    scaled = points * (ENCLOSURE / size)
+    coords, _, intersected, _ = voxelize_surface(scaled.astype(np.float32), faces, size)
+    kind, _ = reached_nodes(coords, intersected, size)
+    middle = ((scaled[faces].mean(axis=1) + 0.5) * size).astype(np.int64)
+    enclosed = np.ones(len(faces), np.bool_)
+    for corner in range(8):
+        x, y, z = (middle + np.array([corner & 1, corner >> 1 & 1, corner >> 2])).T
+        enclosed &= kind[x, y, z] != OUTSIDE
+    return enclosed
 
 
 def even_directions(count: int) -> NDArray[np.float64]:
