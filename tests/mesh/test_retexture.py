@@ -328,3 +328,25 @@ def test_textures_that_lost_their_use_are_gone(tmp_path: Path) -> None:
     assert {m["code"] for m in validate(tmp_path / "out.glb")["issues"]["messages"]} <= {
         m["code"] for m in validate(source)["issues"]["messages"]
     }
+
+
+def test_a_material_of_parts_with_and_without_uvs_is_split(tmp_path: Path) -> None:
+    gltf = Gltf()
+    rng = np.random.default_rng(0)
+    old, normals = (gltf.texture(rng.integers(0, 256, (8, 8, 3), np.uint8)) for _ in range(2))
+    gltf.add(
+        "materials",
+        pbrMetallicRoughness={"baseColorTexture": {"index": old}},
+        normalTexture={"index": normals, "scale": 0.5},
+    )
+    gltf.quad(material=0)
+    bare = {"POSITION": gltf.accessor(QUAD + np.float32([0, 0, 1]), min=[0, 0, 1], max=[1, 1, 1])}
+    gltf.add("meshes", primitives=[{"attributes": bare, "indices": gltf.accessor(QUAD_FACES), "material": 0}])
+    source = gltf.show(0, 1).save(tmp_path, "in.glb")
+    retexture(source, OVoxel.from_asset(load(source), 16), tmp_path / "out.glb", SMALL)
+    after = document_of(tmp_path / "out.glb")
+    assert len(after["materials"]) == 2
+    assert len(after["textures"]) == 1 + 2 * 2  # the normal map and two new pairs
+    assert [m["normalTexture"] for m in after["materials"]] == [{"index": 0, "scale": 0.5}] * 2
+    used = [m["primitives"][0]["material"] for m in after["meshes"]]
+    assert sorted(used) == [0, 1]

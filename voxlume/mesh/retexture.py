@@ -6,6 +6,7 @@ it has keep their bytes.
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -348,8 +349,8 @@ class _Retexturing:
             look |= {"extensions": layout.extensions} if layout.extensions else {}
             material: Json = {
                 "pbrMetallicRoughness": {
-                    "baseColorTexture": {"index": base_color} | look,
-                    "metallicRoughnessTexture": {"index": metallic_roughness} | look,
+                    "baseColorTexture": {"index": base_color} | copy.deepcopy(look),
+                    "metallicRoughnessTexture": {"index": metallic_roughness} | copy.deepcopy(look),
                 }
             }
             if mode != "OPAQUE":
@@ -413,13 +414,16 @@ class _Retexturing:
         return self._edit.append("textures", source | {"sampler": sampler})
 
     def _set_material(self, members: Sequence[Shown], old: int, material: Json) -> None:
-        """Change the material in its place if only these primitives use it; otherwise give them another."""
+        """Change the material in its place if nothing else uses it any more; otherwise add another."""
         if old >= 0:
             given = self._materials.records[old].fields
-            material = {key: given[key] for key in _KEPT_OF_MATERIALS if key in given} | material
+            # Copies, because a material that is split in two must not share parts of its JSON.
+            material = {k: copy.deepcopy(given[k]) for k in _KEPT_OF_MATERIALS if k in given} | material
         if old >= 0 and self._uses[old] == len(members):
             self._edit.document["materials"][old] = material
             return
+        if old >= 0:
+            self._uses[old] -= len(members)  # the last of several takes the place
         new = self._edit.append("materials", material)
         for shown in members:
             self._primitive(shown)["material"] = new
