@@ -89,6 +89,7 @@ class Networks:
         self.budget = budget_gb * 1e9
         self._loaded: dict[str, nn.Module] = {}  # in the order of their last use
         self._configs: dict[str, NetworkConfig] = {}
+        self._counts: dict[str, int] = {}
 
     def config(self, key: str) -> NetworkConfig:
         """Sizes of a network, without loading it."""
@@ -105,7 +106,9 @@ class Networks:
         return DTYPES[self.config(key).precision].itemsize
 
     def weight_bytes(self, key: str) -> int:
-        return self.folder.weight_count(key) * self.item_bytes(key)
+        if key not in self._counts:
+            self._counts[key] = self.folder.weight_count(key)
+        return self._counts[key] * self.item_bytes(key)
 
     @contextmanager
     def using(self, *keys: str, working: float = 0.0, what: str = "this stage") -> Iterator[list[nn.Module]]:
