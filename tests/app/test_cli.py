@@ -111,6 +111,30 @@ def test_bad_voxel_files(voxels: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cut.vxz"]
 
 
+def test_impossible_exports_are_one_line_and_leave_nothing(
+    voxels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.glb"
+    for options, words in (
+        (["--faces", "3"], "a budget of 3 faces is too small"),
+        (["--texture-size", "63"], "a texture of 63 x 63 is not possible"),
+    ):
+        assert main(["decode", str(voxels), str(out), *options]) == 1
+        line = capsys.readouterr().err
+        assert line.startswith("voxlume: ")
+        assert line.count("\n") == 1
+        assert words in line
+    assert main(["decode", str(voxels), str(tmp_path / "out.dae")]) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_decode_with_vertex_colors(voxels: Path, tmp_path: Path) -> None:
+    assert main(["decode", str(voxels), str(tmp_path / "a.glb"), "--vertex-colors"]) == 0
+    mesh = load(tmp_path / "a.glb").meshes[0]
+    assert mesh.colors is not None
+    assert len(mesh.faces) == len(OVoxel.load(voxels).to_mesh().faces)
+
+
 def test_unknown_device_is_one_line(source: Path, tmp_path: Path) -> None:
     one_clear_line(run("encode", str(source), str(tmp_path / "o.vxz"), "--device", "cuda:77"), "cuda:77")
 

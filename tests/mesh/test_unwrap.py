@@ -58,6 +58,7 @@ SHAPES = {
     "soup": soup(800),
     "crumpled": crumpled(10),
     "helix": helix(200),
+    "ribbon": (grid(60, 2)[0] * [30, 1, 1], grid(60, 2)[1]),
     "fan": fan(500),
     "loose": loose(300),
     "triangle": (np.eye(3), np.array([[0, 1, 2]], np.int32)),
@@ -121,7 +122,7 @@ def test_density_is_even() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("square", 0.9), ("cube", 0.6), ("sphere", 0.5), ("crumpled", 0.3)]
+    ("name", "least"), [("square", 0.9), ("ribbon", 0.7), ("cube", 0.6), ("sphere", 0.5), ("crumpled", 0.3)]
 )
 def test_texture_is_filled(name: str, least: float) -> None:
     cut = unwrap(*SHAPES[name], texture_size=512)

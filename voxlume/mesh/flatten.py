@@ -21,6 +21,7 @@ _CUTS_AT_CROSSINGS = 16  # rounds that divide between crossing places; later one
 _TESTS_PER_EDGE = 256  # pairs tested per border edge before a chart counts as too tangled to search
 _ANGLES = 32  # directions in a quarter turn that are tried for the smallest bounding box
 _TILT = 1e-3  # see _plane_axes
+_LONGEST = 1.05  # of the root of the whole area: a longer chart would decide the scale of all the others
 _SLACK = 1e-5  # radians by which faces around a vertex may overlap: rounding in slivers
 
 
@@ -65,7 +66,23 @@ def flatten(
         charts = parts
     order, starts = group(charts, int(charts.max(initial=-1)) + 1)
     _scale_and_turn(flat, area_vectors, opposite, charts, order, starts)
+    side = _slabs(flat, charts, _LONGEST * math.sqrt(float(np.linalg.norm(area_vectors, axis=1).sum())))
+    if side.any():
+        charts = _connected_parts(opposite, charts, side)
+        order, starts = group(charts, int(charts.max()) + 1)
+        _scale_and_turn(flat, area_vectors, opposite, charts, order, starts)
     return flat, charts
+
+
+def _slabs(flat: NDArray[np.float64], charts: NDArray[np.int32], longest: float) -> NDArray[np.uint8]:
+    """The slab of each face: charts, which are higher than wide, are cut to be no higher than ``longest``."""
+    height = np.zeros(int(charts.max(initial=-1)) + 1)
+    np.maximum.at(height, charts, flat[:, :, 1].max(axis=1))
+    slabs = np.ones(len(height))
+    if longest > 0:
+        slabs = np.clip(np.ceil(height / longest), 1, 255)
+    share = flat[:, :, 1].mean(axis=1) / np.maximum(height, 1e-300)[charts]
+    return np.minimum(share * slabs[charts], slabs[charts] - 1).astype(np.uint8)
 
 
 def group(labels: NDArray[np.int32], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
