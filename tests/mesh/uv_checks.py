@@ -73,7 +73,7 @@ def own_texels_share(
     own = np.ones(samples, np.bool_)
     first = np.floor(points - 0.5).astype(np.int64)
     for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        column, row = np.clip([*first, dx, dy], 0, size - 1).T
+        column, row = np.clip(first + np.array((dx, dy)), 0, size - 1).T
         found = owner[row, column]
         own &= (found >= 0) & (chart[found] == chart[face])
     return float(own.mean())
