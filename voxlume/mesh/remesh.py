@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from voxlume.errors import AssetError
 from voxlume.mesh.solid import (
@@ -37,6 +38,7 @@ F64 = NDArray[np.float64]
 
 _MARGIN = 3  # voxels between the surface and the border of the grid
 _STRAIGHT = 0.9  # cosine above which a way through the solid is at a right angle to it
+_BLOCK = 4  # voxels
 _LEEWAY = 0.75  # voxels that a vertex of a sheet may leave its voxel by, for a smooth plate
 
 
@@ -123,7 +125,7 @@ def place_in_voxels(
     if not len(off):
         return place
     outward = outward[off] / np.maximum(np.linalg.norm(outward[off], axis=1, keepdims=True), 1e-9)
-    nearest = _surface(points, faces)
+    nearest = _surface(points, _near(points, faces, cells[off], len(kind)))
     probe = cells[off] + 0.5 + 0.5 * outward
     front = nearest(probe)
     away, length = probe - front, np.linalg.norm(probe - front, axis=1, keepdims=True)
@@ -139,6 +141,20 @@ def place_in_voxels(
     replace = is_wall[:, 0] | (found[off] == CROWDED) | (number[off] < 0)
     place[off[replace]] = moved[replace]
     return place
+
+
+def _near(
+    points: NDArray[np.float64], faces: NDArray[np.int32], cells: NDArray[np.int32], size: int
+) -> NDArray[np.int32]:
+    """The faces that may lie within a block of voxels from any of the ``cells``."""
+    asked = np.zeros((size // _BLOCK + 1,) * 3, np.bool_)
+    asked[tuple((cells // _BLOCK).T)] = True
+    asked = ndimage.binary_dilation(asked, np.ones((3, 3, 3), np.bool_))
+    corners = points[faces]
+    low, high = corners.min(axis=1), corners.max(axis=1)
+    large = (high - low).max(axis=1) > _BLOCK / 2
+    block = ((low + high) / (2 * _BLOCK)).astype(np.int64)
+    return faces[large | asked[tuple(block.T)]]
 
 
 def _surface(points: NDArray[np.float64], faces: NDArray[np.int32]) -> Callable[[F64], F64]:
