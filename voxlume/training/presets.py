@@ -1,12 +1,12 @@
-"""Whole training runs, ready to start: ``nano``, the published sizes, and ``tiny`` to try the code."""
+"""Whole training runs: ``nano`` and its ablation, the published sizes, and ``tiny`` to try the code."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from voxlume.models.published import NetworkConfig
-from voxlume.models.sc_vae import EncoderConfig
+from voxlume.models.sc_vae import DecoderConfig, EncoderConfig, ResampleKind
 from voxlume.models.structure_vae import StructureDecoderConfig, StructureEncoderConfig
 from voxlume.pipelines import presets, stages
 from voxlume.pipelines.presets import Preset
@@ -117,6 +117,24 @@ def nano() -> TrainingPreset:
     )
 
 
+def nano_pooling() -> TrainingPreset:
+    """The ablation of ``nano`` without residual autoencoding, to be trained as long: ``shape_vae`` only.
+
+    Mean pooling and nearest upsampling in place of the moves between space and channels (the paper's
+    "without residual autoencoding"). More blocks make up for the weights that its decoder saves.
+    """
+    whole = nano()
+    encoder, decoder = (whole.model.networks[key] for key in (stages.SHAPE_ENCODER, stages.SHAPE_DECODER))
+    assert isinstance(encoder, EncoderConfig)
+    assert isinstance(decoder, DecoderConfig)
+    pooling: tuple[ResampleKind, ...] = ("pooling",) * len(encoder.resample)
+    networks = whole.model.networks | {
+        stages.SHAPE_ENCODER: replace(encoder, resample=pooling),
+        stages.SHAPE_DECODER: replace(decoder, resample=pooling, blocks=(8, 7, 3, 2, 0)),
+    }
+    return replace(whole, model=replace(whole.model, networks=networks))
+
+
 def published() -> TrainingPreset:
     """The published sizes with the published settings; every stage apart, on a cluster.
 
@@ -142,4 +160,9 @@ def published() -> TrainingPreset:
     )
 
 
-PRESETS: dict[str, Callable[[], TrainingPreset]] = {"tiny": tiny, "nano": nano, "published": published}
+PRESETS: dict[str, Callable[[], TrainingPreset]] = {
+    "tiny": tiny,
+    "nano": nano,
+    "nano_pooling": nano_pooling,
+    "published": published,
+}
