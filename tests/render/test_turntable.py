@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from tests.render.shapes import box, plain
-from voxlume.app.cli import main
 from voxlume.asset import Asset
 from voxlume.errors import Cancelled, MissingDependencyError, VoxlumeError
 from voxlume.render.turntable import render_turntable, turntable
@@ -63,6 +62,8 @@ def test_tiles_stand_beside_it() -> None:
 @pytest.mark.parametrize("ending", ["webp", "gif"])
 def test_animated_pictures(ending: str, model: Path) -> None:
     out = model.with_name(f"out.{ending}")
+    from voxlume.app.cli import main
+
     assert main(["render", str(model), str(out), "--size", "48", "--frames", "3"]) == 0
     picture = Image.open(out)
     assert picture.n_frames == 3  # type: ignore[attr-defined]
@@ -109,6 +110,8 @@ def test_what_is_not_possible_is_one_line(
     arguments: list[str], word: str, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, *options = arguments
+    from voxlume.app.cli import main
+
     assert main(["render", str(model), str(model.with_name(out)), *options]) == 1
     error = capsys.readouterr().err
     assert word in error
