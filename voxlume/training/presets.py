@@ -127,7 +127,8 @@ def nano_pooling() -> TrainingPreset:
     encoder, decoder = (whole.model.networks[key] for key in (stages.SHAPE_ENCODER, stages.SHAPE_DECODER))
     assert isinstance(encoder, EncoderConfig)
     assert isinstance(decoder, DecoderConfig)
-    pooling: tuple[ResampleKind, ...] = ("pooling",) * len(encoder.resample)
+    kind: ResampleKind = "pooling"
+    pooling = (kind,) * len(encoder.resample)
     networks = whole.model.networks | {
         stages.SHAPE_ENCODER: replace(encoder, resample=pooling),
         stages.SHAPE_DECODER: replace(decoder, resample=pooling, blocks=(8, 7, 3, 2, 0)),
