@@ -104,7 +104,7 @@ def test_walls_thinner_than_a_voxel_stay_sound() -> None:
     cleaned = clean(*extract_mesh(coords, dual, intersected, 96), voxel=1 / 96)
     mesh = cleaned.vertices, cleaned.faces
     assert max(edge_counts(mesh)) > 2
-    for budget in (3000, 500, 60):
+    for budget in (500, 60):
         result = simplify(*mesh, budget)
         assert 0.97 * budget <= len(result.faces) <= budget
         table = edge_table(result.faces, len(result.vertices))
@@ -112,7 +112,7 @@ def test_walls_thinner_than_a_voxel_stay_sound() -> None:
         tail = result.faces.reshape(-1)[table.half_edges]
         assert (tail[pair] != tail[pair + 1]).all()
         assert np.linalg.norm(area_vectors(shape(result)), axis=1).min() > 0
-        if budget >= 500:
+        if budget == 500:
             assert np.ptp(result.vertices @ turn, axis=0) == pytest.approx([0.7, 0.5, 0.012], abs=1 / 96)
 
 

@@ -41,7 +41,7 @@ SMALLEST_BUDGET = 4
 
 _CANDIDATES = 12  # vertices that compete in a round for each collapse that is still wanted
 _SHARE_PER_ROUND = 0.25  # of the vertices, the cheapest ones, compete in one round
-_STUCK = 0.999  # more of the faces than this left since the last rebuild: nothing more will come
+_STUCK = 0.995  # more of the faces than this left since the last rebuild: nothing more will come
 _REBUILD = 0.75  # lists are rebuilt when fewer than this share of their faces is left
 
 
