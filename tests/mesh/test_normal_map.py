@@ -75,9 +75,9 @@ def test_no_detail_is_exactly_flat() -> None:
     voxels = voxelize_asset(asset, 32)
     normals = np.repeat(face_normals(square, faces)[:1], 4, axis=0)
     cut = unwrap(square, faces, texture_size=64)
-    source = SourceSurface(voxels)
+    placed, flat = square[cut.vertex], normals[cut.vertex]
     baked = bake(
-        source, square[cut.vertex], cut.faces, cut.uvs, normals=normals, size=64, placement=voxels.placement
+        SourceSurface(voxels), placed, cut.faces, cut.uvs, normals=flat, size=64, placement=voxels.placement
     )
     assert baked.normal is not None
     inner = baked.normal[20:44, 20:44].astype(int)

@@ -22,6 +22,7 @@ _TESTS_PER_EDGE = 256  # pairs tested per border edge before a chart counts as t
 _ANGLES = 32  # directions in a quarter turn that are tried for the smallest bounding box
 _TILT = 1e-3  # see _plane_axes
 _LONGEST = 1.05  # of the root of the whole area: a longer chart would decide the scale of all the others
+_SLENDER = 2.0  # height over width from which on a chart is worth cutting
 _SLACK = 1e-5  # radians by which faces around a vertex may overlap: rounding in slivers
 
 
@@ -75,12 +76,14 @@ def flatten(
 
 
 def _slabs(flat: NDArray[np.float64], charts: NDArray[np.int32], longest: float) -> NDArray[np.uint8]:
-    """The slab of each face: charts, which are higher than wide, are cut to be no higher than ``longest``."""
-    height = np.zeros(int(charts.max(initial=-1)) + 1)
+    """The slab of each face: charts much higher than wide are cut to be no higher than ``longest``."""
+    width, height = (np.zeros(int(charts.max(initial=-1)) + 1) for _ in range(2))
+    np.maximum.at(width, charts, flat[:, :, 0].max(axis=1))
     np.maximum.at(height, charts, flat[:, :, 1].max(axis=1))
     slabs = np.ones(len(height))
     if longest > 0:
-        slabs = np.clip(np.ceil(height / longest), 1, 255)
+        slender = height > _SLENDER * width  # a chart that is most of the surface is as high as need be
+        slabs = np.where(slender, np.clip(np.ceil(height / longest), 1, 255), 1)
     share = flat[:, :, 1].mean(axis=1) / np.maximum(height, 1e-300)[charts]
     return np.minimum(share * slabs[charts], slabs[charts] - 1).astype(np.uint8)
 
