@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from voxlume.jit import inner_kernel, kernel
 from voxlume.mesh.edges import EdgeTable
 from voxlume.mesh.normals import face_areas, face_normals
+from voxlume.ovoxel.orient import parity_root
 
 SMOOTH = 0.5
 """Cosine between two planes above which the faces across an edge surely belong to one side."""
@@ -35,21 +36,9 @@ def flipped_faces(
 
 
 @inner_kernel
-def _find_root(parents: NDArray[np.int64], item: int) -> tuple[int, int]:
-    """Root of an item and its parity to it; a parent is stored as 2 * parent + parity."""
-    parity = 0
-    while parents[item] >> 1 != item:
-        above = parents[item]
-        parents[item] = parents[above >> 1] ^ (above & 1)  # halve the path
-        parity ^= parents[item] & 1
-        item = parents[item] >> 1
-    return item, parity
-
-
-@inner_kernel
 def _join(parents: NDArray[np.int64], a: int, b: int, relation: int) -> None:
-    i, i_parity = _find_root(parents, a)
-    j, j_parity = _find_root(parents, b)
+    i, i_parity = parity_root(parents, a)
+    j, j_parity = parity_root(parents, b)
     if i != j:
         parents[max(i, j)] = 2 * min(i, j) + (i_parity ^ j_parity ^ relation)
 
@@ -85,7 +74,7 @@ def _join_faces(
                         num_sharp += 1
     patch, parity = np.empty(len(faces), np.int64), np.empty(len(faces), np.bool_)
     for f in range(len(faces)):
-        root, odd = _find_root(parents, f)
+        root, odd = parity_root(parents, f)
         patch[f], parity[f] = root, odd == 1
     sharp, reverse = np.empty((num_sharp, 2), np.int64), np.empty(num_sharp, np.bool_)
     count = 0
@@ -115,10 +104,10 @@ def _join_patches(
     vote = np.zeros(len(patch))
     flipped = np.empty(len(patch), np.bool_)
     for f in range(len(patch)):
-        root, odd = _find_root(parents, patch[f])
+        root, odd = parity_root(parents, patch[f])
         flipped[f] = parity[f] ^ (odd == 1)
         vote[root] += -area[f] if flipped[f] else area[f]
     for f in range(len(patch)):
-        if vote[_find_root(parents, patch[f])[0]] < 0:
+        if vote[parity_root(parents, patch[f])[0]] < 0:
             flipped[f] = not flipped[f]
     return flipped

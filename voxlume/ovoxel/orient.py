@@ -181,7 +181,7 @@ def _edge_links(quads: NDArray[np.int32], axes: NDArray[np.int8], num_voxels: in
 
 
 @inner_kernel
-def _find_root(parents: NDArray[np.int32], item: int) -> tuple[int, int]:
+def parity_root(parents: NDArray[np.int32] | NDArray[np.int64], item: int) -> tuple[int, int]:
     """Root of ``item`` and its parity to it; a parent is stored as 2 * parent + parity."""
     parity = 0
     while parents[item] >> 1 != item:
@@ -198,8 +198,8 @@ def _propagate(links: NDArray[np.int32], num_quads: int) -> tuple[NDArray[np.boo
     parents = (2 * np.arange(num_quads)).astype(np.int32)
     for row in range(len(links)):
         i, j = links[row]
-        i_root, i_parity = _find_root(parents, i >> 1)
-        j_root, j_parity = _find_root(parents, j >> 1)
+        i_root, i_parity = parity_root(parents, i >> 1)
+        j_root, j_parity = parity_root(parents, j >> 1)
         if i_root != j_root:
             # Opposite directions along the edge are right; equal ones make one of the two flip.
             relation = i_parity ^ j_parity ^ (1 ^ (i & 1) ^ (j & 1))
@@ -210,7 +210,7 @@ def _propagate(links: NDArray[np.int32], num_quads: int) -> tuple[NDArray[np.boo
     component = np.empty(num_quads, np.int32)
     count = 0
     for quad in range(num_quads):
-        root, parity = _find_root(parents, quad)
+        root, parity = parity_root(parents, quad)
         flipped[quad] = parity == 1
         if root == quad:
             component[quad] = count
