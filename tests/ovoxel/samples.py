@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
-from tests.paths import PARITY_DIR
+from tests.paths import PARITY_DIR, golden_tensors
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,8 @@ def golden_cases(name: str) -> list[str]:
 
 def golden(name: str, case: str) -> tuple[dict[str, NDArray], DualGrid]:
     """All arrays of one case, and its dual grid."""
-    data = load_file(PARITY_DIR / f"{name}.safetensors")
+    data = golden_tensors(name)
+    assert data is not None, f"{name}.json has no tensors beside it"
     arrays = {
         key[len(f"io.{case}.") :]: value for key, value in data.items() if key.startswith(f"io.{case}.")
     }

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from tests.ovoxel.samples import ball
-from tests.paths import PARITY_DIR
+from tests.paths import PARITY_DIR, golden_tensors
 from voxlume.ovoxel.index import VoxelIndex
 from voxlume.ovoxel.index_torch import TorchVoxelIndex
 from voxlume.ovoxel.lookup import nearest, trilinear, trilinear_reference
@@ -30,10 +29,9 @@ LOOKUPS = [trilinear, trilinear_reference, through_torch]
 
 @pytest.mark.parametrize("lookup", LOOKUPS)
 def test_published_lookup(lookup: Lookup) -> None:
-    path = PARITY_DIR / "trilinear.safetensors"
-    if not path.is_file():
-        pytest.skip(f"no golden data at {path}")
-    data = load_file(path)
+    data = golden_tensors("trilinear")
+    if data is None:
+        pytest.skip(f"no trilinear in {PARITY_DIR}")
     out = lookup(data["io.coords"], data["io.attrs"], data["io.query"])
     assert np.abs(out - data["io.out"]).max() < 1e-6
 

@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 import zstandard
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from tests.ovoxel.samples import ball
-from tests.paths import PARITY_DIR
+from tests.paths import PARITY_DIR, golden_tensors
 from voxlume.errors import Cancelled, VoxelFileError
 from voxlume.ovoxel.compression import Compression, compress
 from voxlume.ovoxel.predict import Filter
@@ -31,7 +30,9 @@ GOLDEN = sorted(PARITY_DIR.glob("*.vxz")) or [
 
 @cache
 def golden_arrays() -> dict[str, NDArray]:
-    return load_file(PARITY_DIR / "ovoxel_materials.safetensors")
+    arrays = golden_tensors("ovoxel_materials")
+    assert arrays is not None, "golden .vxz files without ovoxel_materials"
+    return arrays
 
 
 def split(data: bytes) -> tuple[dict[str, Any], bytes]:
