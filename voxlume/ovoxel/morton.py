@@ -9,9 +9,6 @@ from numpy.typing import NDArray
 from voxlume.jit import inner_kernel, parallel_kernel
 from voxlume.ovoxel.index import Integer
 
-MAX_LEVELS = 20
-"""Bits per axis that are used; 21 would still fit."""
-
 
 @inner_kernel
 def spread_bits(x: Integer) -> Integer:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from voxlume.errors import VoxlumeError
 from voxlume.progress import Progress
-from voxlume.training.plan import Plan, run_all
+from voxlume.training.plan import STOPPED, Plan, run_all
 from voxlume.training.presets import PRESETS
 
 STAGES = ("shape_vae", "material_vae", "structure_vae", "latents", "flows", "export")
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
             said = run_stage(options.stage, run, who, _lines(began) if who.first else None, began)
             if who.first:
                 print(tell({"stage": options.stage} | said), flush=True)
-        return 0 if said.get("finished", True) else 3
+        return 0 if said.get("finished", True) else STOPPED
     except VoxlumeError as error:
         print(f"voxlume.training: {error}", file=sys.stderr)
         return 1

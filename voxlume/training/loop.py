@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from voxlume.errors import Cancelled, VoxlumeError
 from voxlume.models.precision import DTYPES
 from voxlume.progress import Progress
-from voxlume.training.checkpoint import load_checkpoint, read_state, save_checkpoint
+from voxlume.training.checkpoint import load_checkpoint, save_checkpoint
 from voxlume.training.config import LoopConfig
 from voxlume.training.journal import Journal
 from voxlume.training.optimizer import AdaptiveClip, Ema, adamw, learning_rate
@@ -299,12 +299,6 @@ class _Run:
             write=self.processes.first,
         )
         self.saved = time.monotonic()
-
-
-def saved_step(folder: Path) -> int | None:
-    """The step of the checkpoint in a run's folder, or None without one."""
-    path = folder / CHECKPOINT
-    return int(read_state(path)["step"]) if path.exists() else None
 
 
 def _make(folder: Path) -> None:
