@@ -12,9 +12,11 @@ import torch
 
 from tests.paths import ROOT
 
+SCRIPTS = ("fused_against_twins", "fused_training_against_twins")
 
-def run(device: str, dtype: str, **environment: str) -> None:
-    command = [sys.executable, "-m", "tests.models.fused_against_twins", device, dtype]
+
+def run(script: str, device: str, dtype: str, **environment: str) -> None:
+    command = [sys.executable, "-m", f"tests.models.{script}", device, dtype]
     done = subprocess.run(
         command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=300
     )
@@ -22,12 +24,14 @@ def run(device: str, dtype: str, **environment: str) -> None:
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
-def test_interpreted() -> None:
-    run("cpu", "float32", TRITON_INTERPRET="1")
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_interpreted(script: str) -> None:
+    run(script, "cpu", "float32", TRITON_INTERPRET="1")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_compiled(dtype: str) -> None:
-    run("cuda", dtype)
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_compiled(script: str, dtype: str) -> None:
+    run(script, "cuda", dtype)

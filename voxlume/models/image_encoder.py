@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from voxlume.models.layers import final_norm
+from voxlume.models.layers import final_norm, gated_residual, gated_residual_norm, layer_norm
 from voxlume.models.precision import Precision, block_dtype
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -85,8 +85,11 @@ class Block(nn.Module):
         self.scale2 = nn.Parameter(torch.ones(config.width))
 
     def forward(self, x_bmc: Tensor, cos_pd: Tensor, sin_pd: Tensor) -> Tensor:
-        x_bmc = torch.addcmul(x_bmc, self.attention(self.norm1(x_bmc), cos_pd, sin_pd), self.scale1)
-        return torch.addcmul(x_bmc, self.mlp(self.norm2(x_bmc)), self.scale2)
+        batch, x_nc = len(x_bmc), x_bmc.flatten(0, 1)
+        h = layer_norm(x_nc, self.norm1).unflatten(0, (batch, -1))
+        h = self.attention(h, cos_pd, sin_pd).flatten(0, 1)
+        x_nc, h = gated_residual_norm(x_nc, h, self.scale1[None], None, self.norm2)
+        return gated_residual(x_nc, self.mlp(h), self.scale2[None], None).unflatten(0, (batch, -1))
 
 
 class ImageEncoder(nn.Module):

@@ -1,8 +1,8 @@
 """Element-wise chains of the networks: one function each, with the fast path chosen behind it.
 
-Every function has a plain PyTorch twin beside it (``..._reference``), which runs wherever gradients are
-wanted, on every device but CUDA, and where a user asks for reference kernels
-(:func:`voxlume.sparse.backend.kernels`). The fast path is :mod:`voxlume.models.fused`.
+Every function has a plain PyTorch twin beside it (``..._reference``), which runs on every device but CUDA,
+and where a user asks for reference kernels (:func:`voxlume.sparse.backend.kernels`). The fast path is
+:mod:`voxlume.models.fused`; where gradients are wanted it is :mod:`voxlume.models.fused_training`.
 
 Shape suffixes: n tokens (all samples of a batch, one after another), b samples, h heads, d channels of
 a head, c channels, p = d / 2 rotary pairs. Normalisation is computed in float32; results have the dtype
@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +47,24 @@ def plain_layer_norm(x_nc: Tensor, eps: float = NORM_EPS) -> Tensor:
 
 def of_tokens(values_bc: Tensor, sample_n: Tensor | None) -> Tensor:
     """One row per token (n, c) from one row per sample; a single sample just broadcasts (1, c)."""
-    return values_bc if sample_n is None else values_bc.index_select(0, sample_n)
+    return values_bc if sample_n is None else _OfTokens.apply(values_bc, sample_n)
+
+
+class _OfTokens(torch.autograd.Function):
+    """Rows of the samples for ascending tokens; gradients are summed in order, where indexing has atomics."""
+
+    @staticmethod
+    def forward(ctx: Any, values_bc: Tensor, sample_n: Tensor) -> Tensor:
+        ctx.save_for_backward(sample_n)
+        ctx.samples = len(values_bc)
+        return values_bc.index_select(0, sample_n)
+
+    @staticmethod
+    def backward(ctx: Any, grad_nc: Tensor) -> tuple[Tensor, None]:
+        (sample_n,) = ctx.saved_tensors
+        ends = torch.arange(ctx.samples + 1, device=sample_n.device)
+        lengths = torch.searchsorted(sample_n, ends).diff()
+        return torch.segment_reduce(grad_nc.contiguous(), "sum", lengths=lengths, axis=0, unsafe=True), None
 
 
 # -- norms with what comes before and after them ---------------------------------------------------
@@ -60,6 +77,18 @@ def modulated_layer_norm(x_nc: Tensor, shift_bc: Tensor, scale_bc: Tensor, sampl
 
         return fused.norm(
             x_nc, NORM_EPS, weight_bc=scale_bc, bias_bc=shift_bc, one_plus=True, sample_n=sample_n
+        )[1]
+    if use_fused_training(x_nc):
+        from voxlume.models import fused_training
+
+        return fused_training.norm(
+            x_nc,
+            NORM_EPS,
+            weight_bc=scale_bc,
+            bias_bc=shift_bc,
+            one_plus=True,
+            sample_n=sample_n,
+            out_dtype=_product_dtype(x_nc),
         )[1]
     return modulated_layer_norm_reference(x_nc, shift_bc, scale_bc, sample_n)
 
@@ -96,6 +125,20 @@ def residual_modulated_norm(
             one_plus=True,
             sample_n=sample_n,
         )
+    if use_fused_training(x_nc) and len(update_nc) == len(x_nc):
+        from voxlume.models import fused_training
+
+        return fused_training.norm(
+            x_nc,
+            NORM_EPS,
+            update_nc=update_nc,
+            gate_bc=gate_bc,
+            weight_bc=scale_bc,
+            bias_bc=shift_bc,
+            one_plus=True,
+            sample_n=sample_n,
+            out_dtype=_product_dtype(x_nc),
+        )
     x_nc = x_nc + update_nc if gate_bc is None else gated_residual(x_nc, update_nc, gate_bc, sample_n)
     return x_nc, modulated_layer_norm_reference(x_nc, shift_bc, scale_bc, sample_n)
 
@@ -116,6 +159,19 @@ def gated_residual_norm(
         return fused.norm(
             x_nc, norm.eps, update_nc=update_nc, gate_bc=gate_bc, weight_bc=weight, bias_bc=bias
         )
+    if use_fused_training(x_nc):
+        from voxlume.models import fused_training
+
+        return fused_training.norm(
+            x_nc,
+            norm.eps,
+            update_nc=update_nc,
+            gate_bc=gate_bc,
+            weight_bc=norm.weight[None],
+            bias_bc=norm.bias[None],
+            sample_n=sample_n,
+            out_dtype=_product_dtype(x_nc),
+        )
     x_nc = gated_residual(x_nc, update_nc, gate_bc, sample_n)
     return x_nc, norm(x_nc)
 
@@ -126,6 +182,12 @@ def layer_norm(x_nc: Tensor, norm: nn.LayerNorm) -> Tensor:
         from voxlume.models import fused
 
         return fused.norm(x_nc, norm.eps, weight_bc=norm.weight[None], bias_bc=norm.bias[None])[1]
+    if use_fused_training(x_nc):
+        from voxlume.models import fused_training
+
+        weight, bias = norm.weight[None], norm.bias[None]
+        dtype = _product_dtype(x_nc)
+        return fused_training.norm(x_nc, norm.eps, weight_bc=weight, bias_bc=bias, out_dtype=dtype)[1]
     return norm(x_nc)
 
 
@@ -188,6 +250,11 @@ def normalized_heads(x_nhd: Tensor, gamma_hd: Tensor, phases: RotaryPhases | Non
 
         cos, sin = (None, None) if phases is None else (phases.cos, phases.sin)
         return fused.heads(x_nhd, gamma_hd, cos, sin)
+    if use_fused_training(x_nhd):
+        from voxlume.models import fused_training
+
+        cos, sin = (None, None) if phases is None else (phases.cos, phases.sin)
+        return fused_training.heads(x_nhd, gamma_hd, cos, sin)
     return normalized_heads_reference(x_nhd, gamma_hd, phases)
 
 
@@ -241,6 +308,73 @@ def use_fused(x: Tensor) -> bool:
     if not x.is_cuda or x.dtype == torch.float32 or torch.is_grad_enabled() or not use_triton(x.device):
         return False
     return fused_kernels_are_right(x.device)
+
+
+def use_fused_training(x: Tensor) -> bool:
+    """Whether the fused kernels with gradients serve this tensor: on CUDA, where gradients are wanted."""
+    if not x.is_cuda or not torch.is_grad_enabled() or not use_triton(x.device, training=True):
+        return False
+    return fused_gradients_are_right(x.device)
+
+
+def _product_dtype(x: Tensor) -> torch.dtype:
+    """What a following linear layer would convert its input to."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+@cache
+def fused_gradients_are_right(device: torch.device) -> bool:
+    """Compare the kernels of training and their gradients with their twins, once; warn about a difference."""
+    from voxlume.models import fused_training
+
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(device).requires_grad_()
+
+    with torch.enable_grad(), torch.autocast(device.type, enabled=False):
+        x, update, table, heads, gamma = (
+            draw(37, 96),
+            draw(37, 96),
+            draw(2, 288),
+            draw(37, 4, 24),
+            draw(4, 24),
+        )
+        sample = (torch.arange(37) // 20).to(device)
+        phases = rotary_phases(torch.arange(111).reshape(37, 3).to(device), 24)
+        shift, scale, gate = table.chunk(3, dim=1)
+        fast = (
+            *fused_training.norm(
+                x,
+                NORM_EPS,
+                update_nc=update,
+                gate_bc=gate,
+                weight_bc=scale,
+                bias_bc=shift,
+                one_plus=True,
+                sample_n=sample,
+            ),
+            fused_training.heads(heads, gamma, phases.cos, phases.sin),
+        )
+        summed = gated_residual(x, update, gate, sample)
+        twins = (
+            summed,
+            modulated_layer_norm_reference(summed, shift, scale, sample),
+            normalized_heads_reference(heads, gamma, phases),
+        )
+        weights = [draw(*result.shape).detach() for result in twins]
+        found = [
+            [*results, *torch.autograd.grad(results, (x, update, table, heads, gamma), weights)]
+            for results in (fast, twins)
+        ]
+    right = all(torch.allclose(a, b, rtol=1e-3, atol=1e-3) for a, b in zip(*found, strict=True))
+    if not right:
+        warnings.warn(
+            f"fused kernels give wrong gradients on {torch.cuda.get_device_name(device)}; using PyTorch",
+            stacklevel=2,
+        )
+    return right
 
 
 @cache

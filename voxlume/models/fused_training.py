@@ -1,0 +1,436 @@
+"""Triton kernels with gradients for the element-wise chains of a transformer block, for training.
+
+The twins are the plain chains of :mod:`voxlume.models.layers`. Arithmetic is float32. Gradients of the rows
+that a whole sample shares (modulation, gates) are summed in a fixed order, without atomics: a resumed run
+repeats them bit for bit.
+"""
+
+# mypy: allow-untyped-defs
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from voxlume.models import fused
+
+TILE = 2048
+"""Elements a program holds of every tensor: whole rows, several where rows are short."""
+
+PROGRAMS = 528
+"""Programs among which a backward pass divides the rows: four for each multiprocessor of a large card."""
+
+
+def norm(
+    x_nc: Tensor,
+    eps: float,
+    *,
+    weight_bc: Tensor | None = None,
+    bias_bc: Tensor | None = None,
+    one_plus: bool = False,
+    update_nc: Tensor | None = None,
+    gate_bc: Tensor | None = None,
+    sample_n: Tensor | None = None,
+    out_dtype: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor]:
+    """x' = x + gate * update, and LN(x') * weight + bias, with gradients for every tensor.
+
+    Parameters
+    ----------
+    weight_bc, bias_bc, gate_bc : one row per sample, or a single row (1, c) for all; None leaves it out.
+        Weight and bias are of one kind.
+    one_plus : multiply by 1 + weight.
+    update_nc : (n, c).
+    sample_n : int64 (n,), ascending, which row belongs to each token; None where there is one row.
+    out_dtype : of the normed values; that of x by default.
+
+    Returns
+    -------
+    x' (``x_nc`` itself without an update) and the normed values, both (n, c).
+    """
+    summed, out = _Norm.apply(
+        x_nc, update_nc, gate_bc, weight_bc, bias_bc, sample_n, eps, one_plus, out_dtype or x_nc.dtype
+    )
+    return (x_nc if update_nc is None else summed), out
+
+
+def heads(x_nhd: Tensor, gamma_hd: Tensor, cos: Tensor | None, sin: Tensor | None) -> Tensor:
+    """:func:`.fused.heads` with gradients for x and gamma."""
+    return _Heads.apply(x_nhd, gamma_hd, cos, sin)
+
+
+class _Norm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_nc: Tensor,
+        update_nc: Tensor | None,
+        gate_bc: Tensor | None,
+        weight_bc: Tensor | None,
+        bias_bc: Tensor | None,
+        sample_n: Tensor | None,
+        eps: float,
+        one_plus: bool,
+        out_dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        x_nc = x_nc.contiguous()
+        update_nc = None if update_nc is None else update_nc.contiguous()
+        n, channels = x_nc.shape
+        summed = torch.empty_like(x_nc) if update_nc is not None else x_nc
+        out = torch.empty_like(x_nc, dtype=out_dtype)
+        statistics = torch.empty((2, n), dtype=torch.float32, device=x_nc.device)
+        block = triton.next_power_of_2(channels)
+        rows = max(1, TILE // block)
+        shared = sample_n is None or weight_bc is None or len(weight_bc) == 1
+        if n:
+            _forward_kernel[(triton.cdiv(n, rows),)](
+                x_nc,
+                _or(update_nc, x_nc),
+                _or(gate_bc, x_nc),
+                _or(weight_bc, x_nc),
+                _or(bias_bc, x_nc),
+                _or(sample_n, x_nc),
+                summed,
+                out,
+                statistics,
+                n,
+                _row_stride(gate_bc),
+                _row_stride(weight_bc),
+                _row_stride(bias_bc),
+                eps,
+                CHANNELS=channels,
+                BLOCK=block,
+                ROWS=rows,
+                UPDATE=update_nc is not None,
+                GATE=gate_bc is not None,
+                WEIGHT=weight_bc is not None,
+                BIAS=bias_bc is not None,
+                SAMPLE=sample_n is not None,
+                SHARED=shared,
+                ONE_PLUS=one_plus,
+                num_warps=4,
+            )
+        ctx.save_for_backward(summed, update_nc, gate_bc, weight_bc, bias_bc, sample_n, statistics)
+        ctx.one_plus, ctx.shared = one_plus, shared
+        if update_nc is None:
+            return x_nc.new_empty(0), out  # an input must not be returned as it is
+        return summed, out
+
+    @staticmethod
+    def backward(ctx: Any, d_summed: Tensor | None, d_out: Tensor | None) -> Any:
+        summed, update, gate, weight, bias, sample, statistics = ctx.saved_tensors
+        if update is None:
+            d_summed = None
+        n, channels = summed.shape
+        samples = 1 if gate is None else len(gate)
+        if weight is not None:
+            samples = max(samples, len(weight))
+        if sample is None:
+            starts = torch.tensor([0, n], device=summed.device)
+            samples = 1
+        else:
+            starts = torch.searchsorted(sample, torch.arange(samples + 1, device=summed.device))
+        splits = max(1, PROGRAMS // samples)
+        block = triton.next_power_of_2(channels)
+        d_x = torch.empty_like(summed)
+        d_update = None if update is None else torch.empty_like(update)
+        parts = torch.empty((3, samples, splits, channels), dtype=torch.float32, device=summed.device)
+        _backward_kernel[(samples, splits)](
+            summed,
+            _or(update, summed),
+            _or(gate, summed),
+            _or(weight, summed),
+            statistics,
+            summed if d_summed is None else d_summed.contiguous(),
+            summed if d_out is None else d_out.contiguous(),
+            starts,
+            d_x,
+            _or(d_update, d_x),
+            parts,
+            n,
+            0 if gate is None or len(gate) == 1 else gate.stride(0),
+            0 if weight is None or ctx.shared else weight.stride(0),
+            CHANNELS=channels,
+            BLOCK=block,
+            ROWS=max(1, TILE // block),
+            UPDATE=update is not None,
+            GATE=gate is not None,
+            WEIGHT=weight is not None,
+            ONE_PLUS=ctx.one_plus,
+            SUMMED=d_summed is not None,
+            OUT=d_out is not None,
+            num_warps=4,
+        )
+        sums = parts.sum(2)
+        gradients = [
+            None if table is None else _as_rows(sums[i], table)
+            for i, table in enumerate((gate, weight, bias))
+        ]
+        return (d_x, d_update, *gradients, None, None, None, None)
+
+
+def _or(tensor: Tensor | None, instead: Tensor) -> Tensor:
+    return instead if tensor is None else tensor
+
+
+def _row_stride(table: Tensor | None) -> int:
+    return 0 if table is None or len(table) == 1 else table.stride(0)
+
+
+def _as_rows(sums_bc: Tensor, table: Tensor) -> Tensor:
+    """The gradient of a table with a row for each sample, or with one for all."""
+    if len(table) < len(sums_bc):
+        sums_bc = sums_bc.sum(0, keepdim=True)
+    return sums_bc.to(table.dtype)
+
+
+@triton.jit
+def _forward_kernel(
+    x_ptr,
+    update_ptr,
+    gate_ptr,
+    weight_ptr,
+    bias_ptr,
+    sample_ptr,
+    summed_ptr,
+    out_ptr,
+    statistics_ptr,
+    n,
+    gate_stride,
+    weight_stride,
+    bias_stride,
+    eps,
+    CHANNELS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ROWS: tl.constexpr,
+    UPDATE: tl.constexpr,
+    GATE: tl.constexpr,
+    WEIGHT: tl.constexpr,
+    BIAS: tl.constexpr,
+    SAMPLE: tl.constexpr,
+    SHARED: tl.constexpr,
+    ONE_PLUS: tl.constexpr,
+):
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    column = tl.arange(0, BLOCK)
+    inside = (row < n)[:, None] & (column < CHANNELS)[None, :]
+    at = row.to(tl.int64)[:, None] * CHANNELS + column[None, :]
+    if SAMPLE:
+        sample = tl.load(sample_ptr + row, mask=row < n, other=0)
+    else:
+        sample = row * 0
+    x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    if UPDATE:
+        update = tl.load(update_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        if GATE:
+            entry = (sample * gate_stride)[:, None] + column[None, :]
+            update *= tl.load(gate_ptr + entry, mask=inside, other=0.0).to(tl.float32)
+        rounded = (x + update).to(summed_ptr.dtype.element_ty)
+        tl.store(summed_ptr + at, rounded, mask=inside)
+        x = rounded.to(tl.float32)
+    mean = tl.sum(x, axis=1) / CHANNELS
+    centred = tl.where(inside, x - mean[:, None], 0.0)
+    rate = 1 / tl.sqrt(tl.sum(centred * centred, axis=1) / CHANNELS + eps)
+    tl.store(statistics_ptr + row, mean, mask=row < n)
+    tl.store(statistics_ptr + n + row, rate, mask=row < n)
+    y = centred * rate[:, None]
+    if WEIGHT:
+        if SHARED:
+            entry = (row * 0)[:, None] + column[None, :]
+        else:
+            entry = (sample * weight_stride)[:, None] + column[None, :]
+        weight = tl.load(weight_ptr + entry, mask=inside, other=0.0).to(tl.float32)
+        if ONE_PLUS:
+            weight += 1
+        y *= weight
+    if BIAS:
+        if SHARED:
+            entry = (row * 0)[:, None] + column[None, :]
+        else:
+            entry = (sample * bias_stride)[:, None] + column[None, :]
+        y += tl.load(bias_ptr + entry, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out_ptr + at, y.to(out_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _backward_kernel(
+    summed_ptr,
+    update_ptr,
+    gate_ptr,
+    weight_ptr,
+    statistics_ptr,
+    d_summed_ptr,
+    d_out_ptr,
+    starts_ptr,
+    d_x_ptr,
+    d_update_ptr,
+    parts_ptr,
+    n,
+    gate_stride,
+    weight_stride,
+    CHANNELS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ROWS: tl.constexpr,
+    UPDATE: tl.constexpr,
+    GATE: tl.constexpr,
+    WEIGHT: tl.constexpr,
+    ONE_PLUS: tl.constexpr,
+    SUMMED: tl.constexpr,
+    OUT: tl.constexpr,
+):
+    """One part of a sample's rows; what its rows share goes to ``parts`` (gate, weight, bias)."""
+    sample, split = tl.program_id(0), tl.program_id(1)
+    samples, splits = tl.num_programs(0), tl.num_programs(1)
+    start, end = tl.load(starts_ptr + sample), tl.load(starts_ptr + sample + 1)
+    share = tl.cdiv(end - start, splits)
+    first = start + split * share
+    last = tl.minimum(first + share, end)
+    column = tl.arange(0, BLOCK)
+    known = column < CHANNELS
+    if GATE:
+        gate = tl.load(gate_ptr + sample * gate_stride + column, mask=known, other=0.0).to(tl.float32)
+    if WEIGHT:
+        weight = tl.load(weight_ptr + sample * weight_stride + column, mask=known, other=0.0).to(tl.float32)
+        if ONE_PLUS:
+            weight += 1
+    d_gate = tl.zeros((ROWS, BLOCK), tl.float32)
+    d_weight = tl.zeros((ROWS, BLOCK), tl.float32)
+    d_bias = tl.zeros((ROWS, BLOCK), tl.float32)
+    for begin in range(first, last, ROWS):
+        row = begin + tl.arange(0, ROWS)
+        inside = (row < last)[:, None] & known[None, :]
+        at = row.to(tl.int64)[:, None] * CHANNELS + column[None, :]
+        if SUMMED:
+            d_x = tl.load(d_summed_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        else:
+            d_x = tl.zeros((ROWS, BLOCK), tl.float32)
+        if OUT:
+            x = tl.load(summed_ptr + at, mask=inside, other=0.0).to(tl.float32)
+            mean = tl.load(statistics_ptr + row, mask=row < last, other=0.0)
+            rate = tl.load(statistics_ptr + n + row, mask=row < last, other=0.0)
+            d_y = tl.load(d_out_ptr + at, mask=inside, other=0.0).to(tl.float32)
+            y = tl.where(inside, (x - mean[:, None]) * rate[:, None], 0.0)
+            d_weight += d_y * y
+            d_bias += d_y
+            if WEIGHT:
+                d_y *= weight[None, :]
+            along = tl.sum(d_y * y, axis=1) / CHANNELS
+            average = tl.sum(d_y, axis=1) / CHANNELS
+            d_x += rate[:, None] * (d_y - average[:, None] - y * along[:, None])
+        tl.store(d_x_ptr + at, d_x.to(d_x_ptr.dtype.element_ty), mask=inside)
+        if UPDATE:
+            d_update = d_x
+            if GATE:
+                d_gate += d_x * tl.load(update_ptr + at, mask=inside, other=0.0).to(tl.float32)
+                d_update = d_x * gate[None, :]
+            tl.store(d_update_ptr + at, d_update.to(d_update_ptr.dtype.element_ty), mask=inside)
+    part = (sample * splits + split) * CHANNELS + column
+    apart = samples * splits * CHANNELS
+    tl.store(parts_ptr + part, tl.sum(d_gate, axis=0), mask=known)
+    tl.store(parts_ptr + apart + part, tl.sum(d_weight, axis=0), mask=known)
+    tl.store(parts_ptr + 2 * apart + part, tl.sum(d_bias, axis=0), mask=known)
+
+
+class _Heads(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_nhd: Tensor, gamma_hd: Tensor, cos: Tensor | None, sin: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x_nhd, gamma_hd, cos, sin)
+        return fused.heads(x_nhd, gamma_hd, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, d_out: Tensor) -> Any:
+        x, gamma, cos, sin = ctx.saved_tensors
+        n, h, d = x.shape
+        d_x = torch.empty((n, h, d), dtype=x.dtype, device=x.device)
+        head_block, pair_block = triton.next_power_of_2(h), triton.next_power_of_2(d // 2)
+        rows = max(1, TILE // (2 * head_block * pair_block))
+        programs = max(1, min(PROGRAMS, triton.cdiv(n, rows)))
+        parts = torch.empty((programs, h, d), dtype=torch.float32, device=x.device)
+        _heads_backward_kernel[(programs,)](
+            x,
+            gamma,
+            gamma if cos is None else cos,
+            gamma if sin is None else sin,
+            d_out.contiguous(),
+            d_x,
+            parts,
+            n,
+            x.stride(0),
+            x.stride(1),
+            HEADS=h,
+            WIDTH=d,
+            HEAD_BLOCK=head_block,
+            PAIR_BLOCK=pair_block,
+            ROWS=rows,
+            ROTATE=cos is not None,
+            num_warps=4,
+        )
+        return d_x, parts.sum(0).to(gamma.dtype), None, None
+
+
+@triton.jit
+def _heads_backward_kernel(
+    x_ptr,
+    gamma_ptr,
+    cos_ptr,
+    sin_ptr,
+    d_out_ptr,
+    d_x_ptr,
+    parts_ptr,
+    n,
+    row_stride,
+    head_stride,
+    HEADS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    HEAD_BLOCK: tl.constexpr,
+    PAIR_BLOCK: tl.constexpr,
+    ROWS: tl.constexpr,
+    ROTATE: tl.constexpr,
+):
+    """Rows of a fixed share of the tokens; gamma's gradient goes to ``parts``, one for each program."""
+    LINES: tl.constexpr = ROWS * HEAD_BLOCK  # every head of every row of a tile
+    line = tl.arange(0, LINES)
+    head = line % HEAD_BLOCK
+    channel = tl.arange(0, 2 * PAIR_BLOCK)
+    pair = tl.arange(0, PAIR_BLOCK)
+    known = (head < HEADS)[:, None] & (channel < WIDTH)[None, :]
+    gamma = tl.load(gamma_ptr + head[:, None] * WIDTH + channel[None, :], mask=known, other=0.0).to(
+        tl.float32
+    )
+    d_gamma = tl.zeros((LINES, 2 * PAIR_BLOCK), tl.float32)
+    for tile in range(tl.program_id(0), tl.cdiv(n, ROWS), tl.num_programs(0)):
+        row = tile * ROWS + line // HEAD_BLOCK
+        inside = known & (row < n)[:, None]
+        at = row.to(tl.int64)[:, None] * (HEADS * WIDTH) + head[:, None] * WIDTH + channel[None, :]
+        d_y = tl.load(d_out_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        if ROTATE:
+            turn = row.to(tl.int64)[:, None] * (WIDTH // 2) + pair[None, :]
+            turned = (row < n)[:, None] & (pair < WIDTH // 2)[None, :]
+            cos = tl.load(cos_ptr + turn, mask=turned, other=1.0)
+            sin = tl.load(sin_ptr + turn, mask=turned, other=0.0)
+            even, odd = tl.split(tl.reshape(d_y, (LINES, PAIR_BLOCK, 2)))
+            d_y = tl.reshape(tl.join(even * cos + odd * sin, odd * cos - even * sin), (LINES, 2 * PAIR_BLOCK))
+        x = tl.load(
+            x_ptr + row.to(tl.int64)[:, None] * row_stride + head[:, None] * head_stride + channel[None, :],
+            mask=inside,
+            other=0.0,
+        ).to(tl.float32)
+        rate = 1 / tl.sqrt(tl.sum(x * x, axis=1) / WIDTH + 1e-24)
+        y = x * rate[:, None]
+        d_gamma += d_y * y
+        d_y *= gamma
+        along = tl.sum(d_y * y, axis=1) / WIDTH
+        d_x = rate[:, None] * (d_y - y * along[:, None])
+        tl.store(d_x_ptr + at, d_x.to(d_x_ptr.dtype.element_ty), mask=inside)
+    summed = tl.sum(tl.reshape(d_gamma, (ROWS, HEAD_BLOCK, 2 * PAIR_BLOCK)), axis=0)
+    each = tl.arange(0, HEAD_BLOCK)
+    tl.store(
+        parts_ptr + tl.program_id(0) * HEADS * WIDTH + each[:, None] * WIDTH + channel[None, :],
+        summed,
+        mask=(each < HEADS)[:, None] & (channel < WIDTH)[None, :],
+    )
