@@ -109,6 +109,19 @@ def check_norms(draw: Callable[..., Tensor], lengths: list[int], channels: int, 
 
     compare("affine norm", affine, affine_twin, [x, update, table, weight, bias], half)
 
+    def silu(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+        both = (
+            fused_training.norm(x, NORM_EPS, weight_bc=weight, bias_bc=bias, silu=True, out_dtype=half),
+            fused_training.norm(x, NORM_EPS, silu=True, out_dtype=half),
+        )
+        return both[0][1], both[1][1]
+
+    def silu_twin(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+        plain = F.layer_norm(x, x.shape[1:], eps=NORM_EPS)
+        return F.silu(plain * weight + bias).to(half), F.silu(plain).to(half)
+
+    compare("silu norm", silu, silu_twin, [x, weight, bias], half)
+
     def ungated(x: Tensor, update: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
         return fused_training.norm(
             x, NORM_EPS, update_nc=update, weight_bc=weight, bias_bc=bias, out_dtype=half

@@ -32,18 +32,20 @@ def norm(
     weight_bc: Tensor | None = None,
     bias_bc: Tensor | None = None,
     one_plus: bool = False,
+    silu: bool = False,
     update_nc: Tensor | None = None,
     gate_bc: Tensor | None = None,
     sample_n: Tensor | None = None,
     out_dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """x' = x + gate * update, and LN(x') * weight + bias, with gradients for every tensor.
+    """x' = x + gate * update, and act(LN(x') * weight + bias), with gradients for every tensor.
 
     Parameters
     ----------
     weight_bc, bias_bc, gate_bc : one row per sample, or a single row (1, c) for all; None leaves it out.
         Weight and bias are of one kind.
     one_plus : multiply by 1 + weight.
+    silu : apply SiLU at the end.
     update_nc : (n, c).
     sample_n : int64 (n,), ascending, which row belongs to each token; None where there is one row.
     out_dtype : of the normed values; that of x by default.
@@ -52,8 +54,9 @@ def norm(
     -------
     x' (``x_nc`` itself without an update) and the normed values, both (n, c).
     """
+    dtype = out_dtype or x_nc.dtype
     summed, out = _Norm.apply(
-        x_nc, update_nc, gate_bc, weight_bc, bias_bc, sample_n, eps, one_plus, out_dtype or x_nc.dtype
+        x_nc, update_nc, gate_bc, weight_bc, bias_bc, sample_n, eps, one_plus, silu, dtype
     )
     return (x_nc if update_nc is None else summed), out
 
@@ -75,6 +78,7 @@ class _Norm(torch.autograd.Function):
         sample_n: Tensor | None,
         eps: float,
         one_plus: bool,
+        silu: bool,
         out_dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
@@ -113,10 +117,11 @@ class _Norm(torch.autograd.Function):
                 SAMPLE=sample_n is not None,
                 SHARED=shared,
                 ONE_PLUS=one_plus,
+                SILU=silu,
                 num_warps=4,
             )
         ctx.save_for_backward(summed, update_nc, gate_bc, weight_bc, bias_bc, sample_n, statistics)
-        ctx.one_plus, ctx.shared = one_plus, shared
+        ctx.one_plus, ctx.silu, ctx.shared = one_plus, silu, shared
         if update_nc is None:
             return x_nc.new_empty(0), out  # an input must not be returned as it is
         return summed, out
@@ -145,6 +150,7 @@ class _Norm(torch.autograd.Function):
             _or(update, summed),
             _or(gate, summed),
             _or(weight, summed),
+            _or(bias, summed),
             statistics,
             summed if d_summed is None else d_summed.contiguous(),
             summed if d_out is None else d_out.contiguous(),
@@ -153,15 +159,18 @@ class _Norm(torch.autograd.Function):
             _or(d_update, d_x),
             parts,
             n,
-            0 if gate is None or len(gate) == 1 else gate.stride(0),
-            0 if weight is None or ctx.shared else weight.stride(0),
+            _row_stride(gate),
+            0 if ctx.shared else _row_stride(weight),
+            0 if ctx.shared else _row_stride(bias),
             CHANNELS=channels,
             BLOCK=block,
             ROWS=max(1, TILE // block),
             UPDATE=update is not None,
             GATE=gate is not None,
             WEIGHT=weight is not None,
+            BIAS=bias is not None,
             ONE_PLUS=ctx.one_plus,
+            SILU=ctx.silu,
             SUMMED=d_summed is not None,
             OUT=d_out is not None,
             num_warps=4,
@@ -171,7 +180,7 @@ class _Norm(torch.autograd.Function):
             None if table is None else _as_rows(sums[i], table)
             for i, table in enumerate((gate, weight, bias))
         ]
-        return (d_x, d_update, *gradients, None, None, None, None)
+        return (d_x, d_update, *gradients, None, None, None, None, None)
 
 
 def _or(tensor: Tensor | None, instead: Tensor) -> Tensor:
@@ -215,6 +224,7 @@ def _forward_kernel(
     SAMPLE: tl.constexpr,
     SHARED: tl.constexpr,
     ONE_PLUS: tl.constexpr,
+    SILU: tl.constexpr,
 ):
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, BLOCK)
@@ -254,6 +264,8 @@ def _forward_kernel(
         else:
             entry = (sample * bias_stride)[:, None] + column[None, :]
         y += tl.load(bias_ptr + entry, mask=inside, other=0.0).to(tl.float32)
+    if SILU:
+        y = y / (1 + tl.exp(-y))
     tl.store(out_ptr + at, y.to(out_ptr.dtype.element_ty), mask=inside)
 
 
@@ -263,6 +275,7 @@ def _backward_kernel(
     update_ptr,
     gate_ptr,
     weight_ptr,
+    bias_ptr,
     statistics_ptr,
     d_summed_ptr,
     d_out_ptr,
@@ -273,13 +286,16 @@ def _backward_kernel(
     n,
     gate_stride,
     weight_stride,
+    bias_stride,
     CHANNELS: tl.constexpr,
     BLOCK: tl.constexpr,
     ROWS: tl.constexpr,
     UPDATE: tl.constexpr,
     GATE: tl.constexpr,
     WEIGHT: tl.constexpr,
+    BIAS: tl.constexpr,
     ONE_PLUS: tl.constexpr,
+    SILU: tl.constexpr,
     SUMMED: tl.constexpr,
     OUT: tl.constexpr,
 ):
@@ -298,6 +314,8 @@ def _backward_kernel(
         weight = tl.load(weight_ptr + sample * weight_stride + column, mask=known, other=0.0).to(tl.float32)
         if ONE_PLUS:
             weight += 1
+    if SILU and BIAS:
+        bias = tl.load(bias_ptr + sample * bias_stride + column, mask=known, other=0.0).to(tl.float32)
     d_gate = tl.zeros((ROWS, BLOCK), tl.float32)
     d_weight = tl.zeros((ROWS, BLOCK), tl.float32)
     d_bias = tl.zeros((ROWS, BLOCK), tl.float32)
@@ -315,6 +333,14 @@ def _backward_kernel(
             rate = tl.load(statistics_ptr + n + row, mask=row < last, other=0.0)
             d_y = tl.load(d_out_ptr + at, mask=inside, other=0.0).to(tl.float32)
             y = tl.where(inside, (x - mean[:, None]) * rate[:, None], 0.0)
+            if SILU:
+                z = y
+                if WEIGHT:
+                    z *= weight[None, :]
+                if BIAS:
+                    z += bias[None, :]
+                sigmoid = 1 / (1 + tl.exp(-z))
+                d_y *= sigmoid * (1 + z * (1 - sigmoid))
             d_weight += d_y * y
             d_bias += d_y
             if WEIGHT:

@@ -197,6 +197,10 @@ def final_norm(x_nc: Tensor) -> Tensor:
         from voxlume.models import fused
 
         return fused.norm(x_nc, FINAL_NORM_EPS, out_dtype=torch.float32)[1]
+    if use_fused_training(x_nc):
+        from voxlume.models import fused_training
+
+        return fused_training.norm(x_nc, FINAL_NORM_EPS, out_dtype=torch.float32)[1]
     return plain_layer_norm(x_nc.float(), FINAL_NORM_EPS)
 
 
@@ -209,6 +213,17 @@ def silu_norm(x_nc: Tensor, norm: nn.LayerNorm | None = None) -> Tensor:
             return fused.norm(x_nc, NORM_EPS, silu=True)[1]
         weight, bias = norm.weight[None], norm.bias[None]
         return fused.norm(x_nc, norm.eps, weight_bc=weight, bias_bc=bias, silu=True)[1]
+    if use_fused_training(x_nc):
+        from voxlume.models import fused_training
+
+        return fused_training.norm(
+            x_nc,
+            NORM_EPS if norm is None else norm.eps,
+            weight_bc=None if norm is None else norm.weight[None],
+            bias_bc=None if norm is None else norm.bias[None],
+            silu=True,
+            out_dtype=_product_dtype(x_nc),
+        )[1]
     return silu_norm_reference(x_nc, norm)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 
 import torch
@@ -34,7 +35,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, q_lengths: Sequence[int], kv_leng
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1)
     half = q.dtype in (torch.float16, torch.bfloat16)
     if varlen is not None and q.is_cuda and half and min(kv_lengths, default=0) > 0:
-        q_starts, kv_starts = (_starts(lengths, q.device) for lengths in (q_lengths, kv_lengths))
+        q_starts, kv_starts = (_starts(tuple(lengths), q.device) for lengths in (q_lengths, kv_lengths))
         out = varlen.varlen_attn(q, k, v, q_starts, kv_starts, max(q_lengths), max(kv_lengths))
         return out[0] if isinstance(out, tuple) else out
     pieces = zip(q.split(list(q_lengths)), k.split(list(kv_lengths)), v.split(list(kv_lengths)), strict=True)
@@ -49,5 +50,8 @@ def _single(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v).squeeze(0).transpose(0, 1)
 
 
-def _starts(lengths: Sequence[int], device: torch.device) -> Tensor:
-    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32).to(device, non_blocking=True)
+@lru_cache(maxsize=16)
+def _starts(lengths: tuple[int, ...], device: torch.device) -> Tensor:
+    """Where each sample begins; every block of a network asks for the same."""
+    with torch.inference_mode(False):  # what is kept may serve a backward pass later
+        return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32).to(device, non_blocking=True)
