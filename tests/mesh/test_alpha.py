@@ -5,7 +5,7 @@ import pytest
 
 from tests.mesh.shapes import grid
 from voxlume.asset import AlphaMode
-from voxlume.mesh.alpha import CLEAR_MASS, alpha_mode_of, cut_outs
+from voxlume.mesh.alpha import CLEAR_MASS, alpha_mode_of, cut_outs, cut_outs_reference
 
 
 def _values(*parts: tuple[float, float]) -> np.ndarray:
@@ -57,6 +57,7 @@ def _pierced(holes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_a_few_clear_panes_are_glass_and_many_holes_a_mask(holes: int, mode: AlphaMode) -> None:
     vertices, faces, alpha = _pierced(holes)
     cuts = cut_outs(100 * vertices, faces, alpha)
+    assert cuts == pytest.approx(cut_outs_reference(100 * vertices, faces, alpha), rel=1e-12)
     assert holes**2 / 2 < cuts < holes**2 * 2
     assert alpha_mode_of(alpha, cuts=cuts) == mode
 

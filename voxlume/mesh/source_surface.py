@@ -13,8 +13,8 @@ from numba import prange
 from numpy.typing import NDArray
 
 from voxlume.errors import AssetError
-from voxlume.jit import inner_kernel, parallel_kernel
-from voxlume.mesh.normals import split_at_creases
+from voxlume.jit import inner_kernel, kernel, parallel_kernel
+from voxlume.mesh.normals import face_areas, split_at_creases
 from voxlume.ovoxel.extract import extract_mesh
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.ovoxel.index import AXIS_BITS, VoxelIndex, lower_bound
@@ -129,10 +129,7 @@ class SourceSurface:
 
     def vertex_areas(self) -> NDArray[np.float64]:
         """The area float64 (n,) of the surface that belongs to each vertex: a third of its faces'."""
-        corners = self.vertices[self.faces]
-        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        area = np.repeat(np.linalg.norm(cross, axis=1) / 6, 3)
-        return np.bincount(self.faces.reshape(-1), area, len(self.vertices)).astype(np.float64)
+        return _corner_sums(self.faces, face_areas(self.vertices, self.faces) / 3, len(self.vertices))
 
     def normals(self, face: NDArray[np.int32], weights: NDArray[np.float64]) -> NDArray[np.float32]:
         """Unit normals float32 (k, 3) at points that :meth:`nearest` found, zero where it found none.
@@ -169,6 +166,17 @@ class SourceSurface:
         if len(lost):
             values[lost] = self.attributes[self.index.tree().query(points[lost] - 0.5)[1]]
         return values
+
+
+@kernel
+def _corner_sums(
+    faces: NDArray[np.int32], values: NDArray[np.float64], num_vertices: int
+) -> NDArray[np.float64]:
+    sums = np.zeros(num_vertices)
+    for f in range(len(faces)):
+        for k in range(3):
+            sums[faces[f, k]] += values[f]
+    return sums
 
 
 @inner_kernel
