@@ -7,6 +7,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from voxlume.jit import inner_kernel, kernel, parallel_kernel
+from voxlume.mesh.radix import stable_order
 
 _MOST_FACES = 16  # at one edge; where more meet, all of them end there
 
@@ -23,7 +24,7 @@ def opposite_edges(faces: NDArray[np.int32], normals: NDArray[np.float64]) -> ND
     """
     starts, ends = faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1)
     keys = _edge_keys(np.ascontiguousarray(starts), np.ascontiguousarray(ends))
-    return _pair(keys, np.argsort(keys, kind="stable"), starts, normals)
+    return _pair(keys, stable_order(keys), starts, normals)
 
 
 @parallel_kernel

@@ -18,6 +18,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from voxlume.jit import inner_kernel, kernel, parallel_kernel
+from voxlume.mesh.radix import float_keys, stable_order
 
 NUM_DIRECTIONS = 128
 MAX_TILT = math.radians(62)
@@ -74,7 +75,7 @@ def cluster_faces(
         cost = _merge_costs(a, b, length, vector, area, masks)
         chosen = np.flatnonzero(cost <= bound)
         if len(chosen):
-            chosen = chosen[np.argsort(cost[chosen], kind="stable")]
+            chosen = chosen[stable_order(float_keys(cost[chosen]))]
             _merge(chosen, a, b, length, bound, parent, vector, area, masks)
             a, b, length = _joined_edges(a, b, length, parent, m)
         if not len(a):
@@ -247,10 +248,10 @@ def _joined_edges(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
     """The edges between groups, one for each pair with the length of their whole common border."""
     keys = _pair_keys(a, b, parent, num_faces)
-    order = np.argsort(keys, kind="stable")
-    order = order[np.searchsorted(keys[order], 0) :]
-    if not len(order):
+    between = np.flatnonzero(keys >= 0)
+    if not len(between):
         return a[:0], b[:0], length[:0]
+    order = between[stable_order(keys[between])]
     keys = keys[order]
     starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
     sums = np.add.reduceat(length[order], starts)

@@ -15,6 +15,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from voxlume.jit import inner_kernel, kernel, parallel_kernel
+from voxlume.mesh.radix import stable_order
 
 _CUTS = 40  # rounds of cutting, each at least a division in two of every chart that failed
 _CUTS_AT_CROSSINGS = 16  # rounds that divide between crossing places; later ones halve the chart
@@ -23,6 +24,7 @@ _ANGLES = 32  # directions in a quarter turn that are tried for the smallest bou
 _TILT = 1e-3  # see _plane_axes
 _LONGEST = 1.05  # of the root of the whole area: a longer chart would decide the scale of all the others
 _SLENDER = 2.0  # height over width from which on a chart is worth cutting
+_UNITS = 64  # of parallel work, dealt out in turn because the large charts come first
 _SLACK = 1e-5  # radians by which faces around a vertex may overlap: rounding in slivers
 
 
@@ -52,25 +54,25 @@ def flatten(
     """
     flat = np.empty((len(corners), 3, 2))
     _project(corners, charts, *_plane_axes(axes), flat)
-    dirty = np.ones(len(axes), np.bool_)
+    charts = charts.copy()
+    count = len(axes)
+    suspects = np.arange(len(charts))  # faces of charts that may overlap themselves
     for attempt in range(_CUTS):
-        order, starts = group(charts, len(dirty))
-        crossings = _find_crossings(flat, welded, opposite, charts, order, starts, dirty)
+        order, starts = _runs_of_charts(suspects, charts)
+        crossings = _find_crossings(flat, welded, opposite, charts, order, starts)
         tangled = crossings[:, 0] >= 0
         if not tangled.any():
             break
-        halve = attempt >= _CUTS_AT_CROSSINGS
-        side = _divide(flat, opposite, charts, order, starts, crossings, halve)
-        parts = _connected_parts(opposite, charts, side)
-        dirty = np.zeros(int(parts.max()) + 1, np.bool_)
-        dirty[parts[tangled[charts]]] = True
-        charts = parts
-    order, starts = group(charts, int(charts.max(initial=-1)) + 1)
+        side = _divide(opposite, charts, order, starts, crossings, attempt >= _CUTS_AT_CROSSINGS)
+        suspects = order[np.repeat(tangled, np.diff(starts))]
+        count = _separate(suspects, opposite, side, charts, count)
+    charts, count = _by_first_face(charts, count)
+    order, starts = group(charts, count)
     _scale_and_turn(flat, area_vectors, opposite, charts, order, starts)
     side = _slabs(flat, charts, _LONGEST * math.sqrt(float(np.linalg.norm(area_vectors, axis=1).sum())))
     if side.any():
-        charts = _connected_parts(opposite, charts, side)
-        order, starts = group(charts, int(charts.max()) + 1)
+        charts, count = _by_first_face(charts, _separate(order, opposite, side, charts, count))
+        order, starts = group(charts, count)
         _scale_and_turn(flat, area_vectors, opposite, charts, order, starts)
     return flat, charts
 
@@ -88,10 +90,52 @@ def _slabs(flat: NDArray[np.float64], charts: NDArray[np.int32], longest: float)
     return np.minimum(share * slabs[charts], slabs[charts] - 1).astype(np.uint8)
 
 
+def _runs_of_charts(
+    faces: NDArray[np.int64], charts: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """These faces by their charts: those of run i are ``order[starts[i] : starts[i + 1]]``, ascending."""
+    order = faces[stable_order(charts[faces])]
+    labels = charts[order]
+    changes = np.flatnonzero(labels[1:] != labels[:-1]) + 1
+    return order, np.concatenate([[0], changes, [len(order)]]).astype(np.int64)
+
+
+def _separate(
+    faces: NDArray[np.int64],
+    opposite: NDArray[np.int32],
+    side: NDArray[np.uint8],
+    charts: NDArray[np.int32],
+    count: int,
+) -> int:
+    """Give every connected part of these faces' charts on one side of the cut a number from ``count`` on.
+
+    ``charts`` changes in place; the numbers of the charts that were divided are free then.
+    """
+    order, starts = _runs_of_charts(faces, charts)
+    parts = np.zeros(len(starts), np.int64)
+    _number_parts(opposite, side, order, starts, charts, parts[1:])
+    first = count + np.cumsum(parts)
+    charts[order] = np.repeat(first[:-1], np.diff(starts)).astype(np.int32) - 1 - charts[order]
+    return int(first[-1])
+
+
+@kernel
+def _by_first_face(charts: NDArray[np.int32], count: int) -> tuple[NDArray[np.int32], int]:
+    """Charts numbered by their first faces, and how many there are."""
+    number, result = np.full(count, -1, np.int32), np.empty_like(charts)
+    used = 0
+    for f in range(len(charts)):
+        if number[charts[f]] < 0:
+            number[charts[f]] = used
+            used += 1
+        result[f] = number[charts[f]]
+    return result, used
+
+
 def group(labels: NDArray[np.int32], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Members of label i are ``order[starts[i] : starts[i + 1]]``, ascending."""
     starts = np.concatenate([[0], np.cumsum(np.bincount(labels, minlength=count))]).astype(np.int64)
-    return np.argsort(labels, kind="stable"), starts
+    return stable_order(labels), starts
 
 
 def _plane_axes(axes: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -292,29 +336,28 @@ def _find_crossings(
     charts: NDArray[np.int32],
     order: NDArray[np.int64],
     starts: NDArray[np.int64],
-    dirty: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
-    """Per chart two faces between which it has to be cut, int64 (c, 2), or -1."""
-    found = np.full((len(dirty), 2), -1, np.int64)
-    for chart in prange(len(dirty)):
-        members = order[starts[chart] : starts[chart + 1]]
-        if not dirty[chart] or len(members) < 2:
-            continue
-        first, second = _find_fold(flat, welded, members)
-        if first < 0:
-            border = border_of(members, opposite, charts)
-            if len(border) >= 4:
-                first, second = _find_crossing(flat, welded, border)
-        if first == -2:
-            first, second = members[0], members[len(members) - 1]
-        found[chart, 0] = first
-        found[chart, 1] = second
+    """Per run of a chart's faces two between which it has to be cut, int64 (c, 2), or -1."""
+    found = np.full((len(starts) - 1, 2), -1, np.int64)
+    for unit in prange(_UNITS):
+        for run in range(unit, len(found), _UNITS):
+            members = order[starts[run] : starts[run + 1]]
+            if len(members) < 2:
+                continue
+            first, second = _find_fold(flat, welded, members)
+            if first < 0:
+                border = border_of(members, opposite, charts)
+                if len(border) >= 4:
+                    first, second = _find_crossing(flat, welded, border)
+            if first == -2:
+                first, second = members[0], members[len(members) - 1]
+            found[run, 0] = first
+            found[run, 1] = second
     return found
 
 
 @parallel_kernel
 def _divide(
-    flat: NDArray[np.float64],
     opposite: NDArray[np.int32],
     charts: NDArray[np.int32],
     order: NDArray[np.int64],
@@ -324,17 +367,18 @@ def _divide(
 ) -> NDArray[np.uint8]:
     """On which side of the cut each face of the charts to be cut lies, uint8 (m,)."""
     side = np.zeros(len(charts), np.uint8)
-    for chart in prange(len(crossings)):
-        if crossings[chart, 0] < 0:
+    for run in prange(len(crossings)):
+        if crossings[run, 0] < 0:
             continue
-        members = order[starts[chart] : starts[chart + 1]]
+        members = order[starts[run] : starts[run + 1]]
+        chart = charts[members[0]]
         if halve:
             for f in members[len(members) // 2 :]:
                 side[f] = 1
             continue
         # Breadth first from both faces at once; 2 and 3 mark what has been reached.
         queue = np.empty(len(members), np.int64)
-        queue[0], queue[1] = crossings[chart, 0], crossings[chart, 1]
+        queue[0], queue[1] = crossings[run, 0], crossings[run, 1]
         side[queue[0]], side[queue[1]] = 2, 3
         head, tail = 0, 2
         while head < tail:
@@ -349,34 +393,42 @@ def _divide(
     return side
 
 
-@kernel
-def _connected_parts(
-    opposite: NDArray[np.int32], charts: NDArray[np.int32], side: NDArray[np.uint8]
-) -> NDArray[np.int32]:
-    """Connected faces of the same chart and side, numbered by their first faces."""
-    part = np.full(len(charts), -1, np.int32)
-    stack = np.empty(len(charts), np.int32)
-    count = 0
-    for seed in range(len(charts)):
-        if part[seed] >= 0:
-            continue
-        part[seed] = count
-        stack[0] = seed
-        height = 1
-        while height:
-            height -= 1
-            f = stack[height]
-            for k in range(3):
-                across = opposite[3 * f + k]
-                if across < 0:
+@parallel_kernel
+def _number_parts(
+    opposite: NDArray[np.int32],
+    side: NDArray[np.uint8],
+    order: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    charts: NDArray[np.int32],
+    parts: NDArray[np.int64],
+) -> None:
+    """Number the connected parts of every run of faces -1, -2, ... in ``charts``; how many there are."""
+    for unit in prange(_UNITS):
+        for run in range(unit, len(parts), _UNITS):
+            members = order[starts[run] : starts[run + 1]]
+            chart = charts[members[0]]
+            stack = np.empty(len(members), np.int64)
+            count = 0
+            for seed in members:
+                if charts[seed] != chart:
                     continue
-                g = across // 3
-                if part[g] < 0 and charts[g] == charts[f] and side[g] == side[f]:
-                    part[g] = count
-                    stack[height] = g
-                    height += 1
-        count += 1
-    return part
+                count += 1
+                charts[seed] = -count
+                stack[0] = seed
+                height = 1
+                while height:
+                    height -= 1
+                    f = stack[height]
+                    for k in range(3):
+                        across = opposite[3 * f + k]
+                        if across < 0:
+                            continue
+                        g = across // 3
+                        if charts[g] == chart and side[g] == side[f]:
+                            charts[g] = -count
+                            stack[height] = g
+                            height += 1
+            parts[run] = count
 
 
 @parallel_kernel
@@ -389,31 +441,43 @@ def _scale_and_turn(
     starts: NDArray[np.int64],
 ) -> None:
     """Give every chart its area in space, its smallest bounding box and its origin at the box's corner."""
-    for chart in prange(len(starts) - 1):
-        members = order[starts[chart] : starts[chart + 1]]
-        in_space, in_plane = 0.0, 0.0
-        for f in members:
-            v = area_vectors[f]
-            in_space += math.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
-            p = flat[f]
-            in_plane += abs(_left_of(p[0, 0], p[0, 1], p[1, 0], p[1, 1], p[2, 0], p[2, 1])) / 2
-        scale = math.sqrt(in_space / in_plane) if in_plane > 0 and in_space > 0 else 1.0
-        scale = min(scale, 2.0)
-        border = border_of(members, opposite, charts)
-        best, turn = np.inf, 0.0
-        for n in range(_ANGLES):
-            angle = n * math.pi / 2 / _ANGLES
-            x0, x1, y0, y1 = _box(flat, border, math.cos(angle), math.sin(angle))
-            if (x1 - x0) * (y1 - y0) < best:
-                best = (x1 - x0) * (y1 - y0)
-                turn = angle if y1 - y0 >= x1 - x0 else angle + math.pi / 2
-        c, s = math.cos(turn), math.sin(turn)
-        x0, x1, y0, y1 = _box(flat, border, c, s)
-        for f in members:
-            for k in range(3):
-                x, y = flat[f, k, 0], flat[f, k, 1]
-                flat[f, k, 0] = (c * x - s * y - x0) * scale
-                flat[f, k, 1] = (s * x + c * y - y0) * scale
+    for unit in prange(_UNITS):
+        for chart in range(unit, len(starts) - 1, _UNITS):
+            members = order[starts[chart] : starts[chart + 1]]
+            _scale_and_turn_chart(flat, area_vectors, opposite, charts, members)
+
+
+@kernel
+def _scale_and_turn_chart(
+    flat: NDArray[np.float64],
+    area_vectors: NDArray[np.float64],
+    opposite: NDArray[np.int32],
+    charts: NDArray[np.int32],
+    members: NDArray[np.int64],
+) -> None:
+    in_space, in_plane = 0.0, 0.0
+    for f in members:
+        v = area_vectors[f]
+        in_space += math.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
+        p = flat[f]
+        in_plane += abs(_left_of(p[0, 0], p[0, 1], p[1, 0], p[1, 1], p[2, 0], p[2, 1])) / 2
+    scale = math.sqrt(in_space / in_plane) if in_plane > 0 and in_space > 0 else 1.0
+    scale = min(scale, 2.0)
+    border = border_of(members, opposite, charts)
+    best, turn = np.inf, 0.0
+    for n in range(_ANGLES):
+        angle = n * math.pi / 2 / _ANGLES
+        x0, x1, y0, y1 = _box(flat, border, math.cos(angle), math.sin(angle))
+        if (x1 - x0) * (y1 - y0) < best:
+            best = (x1 - x0) * (y1 - y0)
+            turn = angle if y1 - y0 >= x1 - x0 else angle + math.pi / 2
+    c, s = math.cos(turn), math.sin(turn)
+    x0, x1, y0, y1 = _box(flat, border, c, s)
+    for f in members:
+        for k in range(3):
+            x, y = flat[f, k, 0], flat[f, k, 1]
+            flat[f, k, 0] = (c * x - s * y - x0) * scale
+            flat[f, k, 1] = (s * x + c * y - y0) * scale
 
 
 @inner_kernel

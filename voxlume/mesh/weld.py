@@ -7,13 +7,13 @@ from numba import prange
 from numpy.typing import NDArray
 
 from voxlume.jit import kernel, parallel_kernel
+from voxlume.mesh.radix import stable_order
 
 
 def weld_by_position(vertices: NDArray[np.float64]) -> NDArray[np.int32]:
     """For each of (n, 3) vertices the smallest index of a vertex at exactly the same place, int32 (n,)."""
     keys = _hash_positions(np.ascontiguousarray(vertices, np.float64))
-    order = np.argsort(keys, kind="stable")
-    return _first_of_equals(vertices, keys, order)
+    return _first_of_equals(vertices, keys, stable_order(keys))
 
 
 @parallel_kernel
