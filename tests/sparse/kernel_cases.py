@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 import torch
 
 from voxlume.sparse import SparseTensor, conv_reference, subdivide
+from voxlume.sparse.epilogue import Norm, Residual, finish
 from voxlume.sparse.gather import gather_rows_reference
 from voxlume.sparse.keys import voxel_keys
 from voxlume.sparse.lineage import children_of, link_parents, list_children
 from voxlume.sparse.neighbors import derive_neighbors, find_neighbors
 from voxlume.sparse.selfcheck import TOLERANCE
-from voxlume.sparse.tensor import CoordinateSet
+from voxlume.sparse.tensor import CoordinateSet, Lineage
 
 # channels in and out, dtype
 CONVOLUTIONS = [
@@ -137,8 +138,59 @@ def cases(device: torch.device, bfloat16: bool = True) -> Iterator[tuple[str, fl
         out = conv_triton.convolve(features, weight, bias, tiles, config, False, len(fine))
         expected = slots[lineage.index.long()]
         yield f"to children {ci} {co}, {parts} parts", _error(out, expected), TOLERANCE[torch.float16]
-    out = conv_triton.forward_to_children(features, weight, bias, fine)
+    out = conv_triton.forward_to_children(features, weight, bias, lineage)
     yield "to children", _error(out, expected), TOLERANCE[torch.float16]
+    yield from _epilogues(coordinates, neighbors, lineage)
+
+
+def _epilogues(
+    coordinates: CoordinateSet, neighbors: torch.Tensor, lineage: Lineage
+) -> Iterator[tuple[str, float, float]]:
+    """Every epilogue in each place where it can happen: in the kernel itself, or after it."""
+    from voxlume.sparse import conv_triton
+    from voxlume.sparse.tiling import make_child_tiling, make_tiling
+
+    normal, n, co = _normal(neighbors.device), len(neighbors), 24
+    features, weight, bias = (normal(s, torch.float32) for s in ((n, 16), (co, 3, 3, 3, 16), (co,)))
+    epilogues: dict[str, Norm | Residual] = {
+        "norm": Norm(1e-6, normal((co,), torch.float32), normal((co,), torch.float32)),
+        "SiLU norm": Norm(1e-6, silu=True),
+        "residual": Residual(normal((n, co), torch.float32)),
+        "residual to two": Residual(normal((n, co // 2), torch.float32)),
+    }
+    plain = conv_reference.forward(features, weight, bias, coordinates)
+    for block, parts, names in (
+        (32, 1, tuple(epilogues)),
+        (16, 1, ("norm", "residual to two")),
+        (16, 3, ("norm", "residual to two")),
+    ):
+        # Two warps take the rows in two halves.
+        config = conv_triton.Config(64, block, 16, 2 if parts == 1 else 4, 2, parts)
+        tiles = make_tiling(neighbors, 64, parts)
+        for name in names:
+            then = epilogues[name]
+            out = conv_triton.convolve(features, weight, bias, tiles, config, False, then=then)
+            error = _error(out, finish(plain, then))
+            yield f"{name}, {block} columns, {parts} parts", error, TOLERANCE[torch.float32]
+    # On children: their convolution with a norm, and the parents' channels added to another one's result.
+    features, weight = (normal(s, torch.float16) for s in ((n, 16), (8 * co, 3, 3, 3, 16)))
+    norm = Norm(1e-6, normal((co,), torch.float16), normal((co,), torch.float16))
+    slots = conv_reference.forward(features, weight, None, coordinates).view(-1, co)
+    tiles = make_child_tiling(neighbors, lineage, 64)
+    config = conv_triton.Config(64, 32, 16, 4, 2)
+    children = Residual(normal((n, 8 * co // 3), torch.float16), lineage)
+    for name, then in (("norm", norm), ("residual", children)):
+        out = conv_triton.convolve(features, weight, None, tiles, config, False, len(lineage.index), then)
+        expected = finish(slots[lineage.index.long()], then)
+        yield f"{name} of children", _error(out, expected), TOLERANCE[torch.float16]
+    # A single voxel, whose number Triton would take for a constant.
+    one = CoordinateSet(coordinates.coords[:1], 1)
+    one.memo("neighbors", lambda: find_neighbors(*voxel_keys(one.coords)))
+    weight, bias = normal((co, 3, 3, 3, 128), torch.float16), normal((co,), torch.float16)
+    features = normal((1, 128), torch.float16)
+    expected = conv_reference.forward(features, weight, bias, one, norm)
+    out = conv_triton.forward(features, weight, bias, one, norm)
+    yield "one voxel", _error(out, expected), TOLERANCE[torch.float16]
 
 
 def _normal(device: torch.device) -> Callable[[tuple[int, ...], torch.dtype], torch.Tensor]:

@@ -7,17 +7,18 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tests.training.test_stages import vae
 from voxlume.models.published import build
+from voxlume.sparse import conv_reference
 from voxlume.sparse.tensor import SparseTensor
 from voxlume.training.precision import autocast_blocks
 from voxlume.training.presets import PRESETS, published
 from voxlume.training.sc_vae import ShapeVaeStage
 
 
-def test_blocks_compute_in_half_precision(store: Path) -> None:
+def test_blocks_compute_in_half_precision(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = vae("shape_vae", store)
     assert isinstance(stage, ShapeVaeStage)
     with torch.no_grad():
@@ -32,17 +33,17 @@ def test_blocks_compute_in_half_precision(store: Path) -> None:
     def between(module: nn.Module, arguments: Any, out: SparseTensor) -> None:
         dtypes.add(out.features.dtype)
 
-    def within(module: nn.Module, arguments: Any, out: Any) -> None:
-        inside.add(out.features.dtype if isinstance(out, SparseTensor) else out.dtype)
+    def convolved(features: Tensor, *arguments: Any) -> Tensor:
+        inside.add(features.dtype)
+        return convolve(features, *arguments)
 
+    convolve = conv_reference.forward
+    monkeypatch.setattr(conv_reference, "forward", convolved)
     for network in stage.networks().values():
         autocast_blocks(network, torch.bfloat16)
         for level in network.blocks:  # type: ignore[union-attr]
             for block in level:
                 block.register_forward_hook(between)
-                for name, part in block.named_children():
-                    if name.startswith("conv"):
-                        part.register_forward_hook(within)
     batch = stage.prepare(0, 1)
     half = stage(batch)
     half["loss"].backward()

@@ -13,6 +13,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from voxlume.sparse.backend import cdiv, next_power_of_2
+from voxlume.sparse.conv_triton import normalized
+
 TILE = 4096
 """Elements a program works on: whole rows, several where rows are short."""
 
@@ -51,10 +54,10 @@ def norm(
     out = torch.empty_like(x_nc, dtype=out_dtype)
     summed = torch.empty_like(x_nc) if update_nc is not None else x_nc
     if n:
-        block = triton.next_power_of_2(channels)
+        block = next_power_of_2(channels)
         rows = max(1, TILE // block)
         table = next((t for t in (weight_bc, bias_bc, gate_bc) if t is not None), x_nc)
-        _norm_kernel[(triton.cdiv(n, rows),)](
+        _norm_kernel[(cdiv(n, rows),)](
             x_nc,
             x_nc if update_nc is None else update_nc.contiguous(),
             table if gate_bc is None else gate_bc,
@@ -128,10 +131,7 @@ def _norm_kernel(
         rounded = (x + update).to(summed_ptr.dtype.element_ty)
         tl.store(summed_ptr + at, rounded, mask=inside)
         x = rounded.to(tl.float32)
-    mean = tl.sum(x, axis=1) / CHANNELS
-    centred = tl.where(inside, x - mean[:, None], 0.0)
-    variance = tl.sum(centred * centred, axis=1) / CHANNELS
-    y = centred * (1 / tl.sqrt(variance + eps))[:, None]
+    y = normalized(x, column < CHANNELS, CHANNELS, eps)
     if WEIGHT:
         weight = tl.load(weight_ptr + entry, mask=inside, other=0.0).to(tl.float32)
         if ONE_PLUS:
@@ -170,8 +170,8 @@ def heads(x_nhd: Tensor, gamma_hd: Tensor, cos: Tensor | None, sin: Tensor | Non
             x_nhd.stride(1),
             HEADS=h,
             WIDTH=d,
-            HEAD_BLOCK=triton.next_power_of_2(h),
-            PAIR_BLOCK=triton.next_power_of_2(d // 2),
+            HEAD_BLOCK=next_power_of_2(h),
+            PAIR_BLOCK=next_power_of_2(d // 2),
             ROTATE=cos is not None,
             num_warps=4,
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Literal
 
@@ -19,16 +20,16 @@ from voxlume.models.layers import (
     NORM_EPS,
     final_norm,
     in_chunks,
-    layer_norm,
     silu_linear,
     silu_norm,
     zero_initialized,
 )
 from voxlume.models.precision import Precision, block_dtype
 from voxlume.sparse.conv import SubmanifoldConv3d
+from voxlume.sparse.epilogue import Norm, Residual
+from voxlume.sparse.lineage import children_of
 from voxlume.sparse.resample import (
     Subdivision,
-    channel_to_space,
     mean_pool,
     nearest_upsample,
     space_to_channel,
@@ -119,11 +120,20 @@ class ConvNextBlock(nn.Module):
         )
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        h = self.conv(x).features
+        h = self.conv(x, with_parameters_of(self.norm)).features
         return x.with_features(x.features + in_chunks(self._mlp, h, 10 * x.channels * h.element_size()))
 
     def _mlp(self, rows: Tensor) -> Tensor:
-        return self.mlp[2](silu_linear(layer_norm(rows, self.norm), self.mlp[0]))  # type: ignore[arg-type]
+        widen, _, narrow = self.mlp
+        return narrow(silu_linear(rows, widen))  # type: ignore[arg-type]
+
+
+PLAIN_SILU = Norm(NORM_EPS, silu=True)
+"""The norm without parameters and the SiLU between two convolutions."""
+
+
+def with_parameters_of(norm: nn.LayerNorm) -> Norm:
+    return Norm(norm.eps, norm.weight, norm.bias)
 
 
 class PlainResidualBlock(nn.Module):
@@ -136,9 +146,8 @@ class PlainResidualBlock(nn.Module):
         self.conv2 = zero_initialized(SubmanifoldConv3d(channels, channels))
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        h = self.conv1(x.with_features(silu_norm(x.features, self.norm1)))
-        h = self.conv2(h.with_features(silu_norm(h.features)))
-        return x.with_features(x.features + h.features)
+        h = self.conv1(x.with_features(silu_norm(x.features, self.norm1)), PLAIN_SILU)
+        return self.conv2(h, Residual(x.features))
 
 
 class SpaceToChannelDown(nn.Module):
@@ -152,20 +161,26 @@ class SpaceToChannelDown(nn.Module):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         h = space_to_channel(self.conv1(x.with_features(silu_norm(x.features, self.norm1))))
-        h = self.conv2(h.with_features(silu_norm(h.features)))
         # Averaging groups of channels commutes with moving children into channels, and is cheaper first.
         groups = x.with_features(mean_of_groups(x.features, h.channels // 8))
-        return h.with_features(h.features + space_to_channel(groups).features)
+        shortcut = space_to_channel(groups).features
+        return self.conv2(h.with_features(silu_norm(h.features)), Residual(shortcut))
 
 
 def mean_of_groups(features: Tensor, groups: int) -> Tensor:
     """Mean over consecutive channels: (n, c) -> (n, groups)."""
-    size = features.shape[1] // groups
     # A product with a fixed matrix: far faster than a reduction over a few adjacent values.
-    average = torch.eye(groups, dtype=features.dtype, device=features.device) / size
+    average = _averages(groups, features.shape[1] // groups, features.dtype, features.device)
     # It is part of the sum that runs through the blocks, which autocast leaves in its own precision.
     with torch.autocast(features.device.type, enabled=False):
-        return features @ average.repeat_interleave(size, dim=0)
+        return features @ average
+
+
+@cache
+def _averages(groups: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The matrix (groups * size, groups) that takes a row of channels to the means of its groups."""
+    with torch.inference_mode(False):  # what is kept may serve a backward pass later
+        return (torch.eye(groups, dtype=dtype, device=device) / size).repeat_interleave(size, dim=0)
 
 
 class PoolingDown(nn.Module):
@@ -179,9 +194,8 @@ class PoolingDown(nn.Module):
         self.skip = nn.Linear(channels_in, channels_out) if channels_in != channels_out else nn.Identity()
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        h = self.conv1(mean_pool(x.with_features(silu_norm(x.features, self.norm1))))
-        h = self.conv2(h.with_features(silu_norm(h.features)))
-        return h.with_features(h.features + self.skip(mean_pool(x).features))
+        h = self.conv1(mean_pool(x.with_features(silu_norm(x.features, self.norm1))), PLAIN_SILU)
+        return self.conv2(h, Residual(self.skip(mean_pool(x).features)))
 
 
 class ChannelToSpaceUp(nn.Module):
@@ -198,11 +212,8 @@ class ChannelToSpaceUp(nn.Module):
         self.conv2 = zero_initialized(SubmanifoldConv3d(channels_out, channels_out))
 
     def forward(self, x: SparseTensor, kept: Subdivision) -> SparseTensor:
-        h = channel_to_space(self.conv1(x.with_features(silu_norm(x.features, self.norm1))), kept)
-        h = self.conv2(h.with_features(silu_norm(h.features)))
-        shortcut = channel_to_space(x, kept).features
-        repeats = h.channels // shortcut.shape[1]
-        return h.with_features((h.features.unflatten(1, (-1, repeats)) + shortcut.unsqueeze(-1)).flatten(1))
+        h = self.conv1.to_children(x.with_features(silu_norm(x.features, self.norm1)), kept, PLAIN_SILU)
+        return self.conv2(h, Residual(x.features, kept.lineage))
 
 
 class NearestUp(nn.Module):
@@ -218,11 +229,10 @@ class NearestUp(nn.Module):
 
     def forward(self, x: SparseTensor, kept: Subdivision) -> SparseTensor:
         h = nearest_upsample(x.with_features(silu_norm(x.features, self.norm1)), kept)
-        h = self.conv1(h)
-        h = self.conv2(h.with_features(silu_norm(h.features)))
+        h = self.conv1(h, PLAIN_SILU)
         # A row-wise layer on copies is the copies of its rows.
         shortcut = nearest_upsample(x.with_features(self.skip(x.features)), kept)
-        return h.with_features(h.features + shortcut.features)
+        return self.conv2(h, Residual(shortcut.features))
 
 
 def residual_block(kind: ResidualKind, channels: int) -> nn.Module:
@@ -316,8 +326,10 @@ class ScVaeDecoder(nn.Module):
             raise ValueError(f"the guide has {len(guide)} masks, the decoder {steps} subdivisions")
         if guide is None and not self.config.predicts_masks:
             raise ValueError("this decoder predicts no masks; pass those of the shape decoder")
-        h = self._enter(latent)
-        masks, logits = [], []
+        # Known subdivisions are made at once: each waits for its number of voxels, here for nothing else.
+        subdivisions = [] if guide is None else _follow(guide, latent)
+        masks = [step.kept if isinstance(step, Subdivision) else step for step in guide or ()]
+        h, logits = self._enter(latent), []
         for level, parts in enumerate(self.blocks):
             for block in parts[: self.config.blocks[level]]:  # type: ignore[index]
                 h = run(block, h, self.checkpointing)
@@ -326,10 +338,10 @@ class ScVaeDecoder(nn.Module):
             up = parts[-1]  # type: ignore[index]
             if self.config.predicts_masks:
                 logits.append(h.with_features(up.subdivision(h.features)))
-            kept = logits[-1].features > 0 if guide is None else guide[level]
-            step = kept if isinstance(kept, Subdivision) else subdivide(h, kept)
-            masks.append(step.kept)
-            h = run(up, h, self.checkpointing, step)
+            if guide is None:
+                masks.append(logits[-1].features > 0)
+                subdivisions.append(subdivide(h, masks[-1]))
+            h = run(up, h, self.checkpointing, subdivisions[level])
         return Decoded(h.with_features(head(self.output, h.features)), tuple(masks), tuple(logits))
 
     def upsample(self, latent: SparseTensor, times: int) -> Tensor:
@@ -354,6 +366,15 @@ class ScVaeDecoder(nn.Module):
 
     def _enter(self, latent: SparseTensor) -> SparseTensor:
         return latent.with_features(entry(self.from_latent, latent.features, block_dtype(self)))
+
+
+def _follow(guide: Sequence[Tensor] | Sequence[Subdivision], latent: SparseTensor) -> list[Subdivision]:
+    """The subdivisions of a guide that begins at the voxels of ``latent``."""
+    steps: list[Subdivision] = []
+    for kept in guide:
+        here = steps[-1].children if steps else latent.cache
+        steps.append(kept if isinstance(kept, Subdivision) else Subdivision(children_of(here, kept)))
+    return steps
 
 
 def entry(layer: nn.Linear, features: Tensor, dtype: torch.dtype) -> Tensor:

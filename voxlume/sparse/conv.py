@@ -17,11 +17,14 @@ from torch import Tensor, nn
 
 from voxlume.sparse import conv_reference
 from voxlume.sparse.backend import use_triton
+from voxlume.sparse.epilogue import Epilogue, finish
 from voxlume.sparse.resample import Subdivision, channel_to_space
 from voxlume.sparse.tensor import CoordinateSet, SparseTensor
 
 
-def submanifold_conv3d(x: SparseTensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def submanifold_conv3d(
+    x: SparseTensor, weight: Tensor, bias: Tensor | None = None, then: Epilogue = None
+) -> Tensor:
     """Convolve and return the new features; differentiable in features, weight and bias.
 
     Parameters
@@ -30,17 +33,20 @@ def submanifold_conv3d(x: SparseTensor, weight: Tensor, bias: Tensor | None = No
         weight and bias are cast to it, and under autocast all three to autocast's dtype.
     weight : (co, 3, 3, 3, ci), kernel axes x, y, z.
     bias : (co,)
+    then : what to do with the result, in the same pass over it where no gradient is wanted.
 
     Returns
     -------
     (n, co)
     """
     features, weight, bias = _one_dtype(x.features, weight, bias)
-    return _SubmanifoldConv.apply(features, weight, bias, x.cache)
+    if _step_by_step(x.device):
+        return finish(_SubmanifoldConv.apply(features, weight, bias, x.cache), then)
+    return _kernels(features.device).forward(features, weight, bias, x.cache, then)
 
 
 def submanifold_conv3d_to_children(
-    x: SparseTensor, weight: Tensor, bias: Tensor | None, kept: Subdivision
+    x: SparseTensor, weight: Tensor, bias: Tensor | None, kept: Subdivision, then: Epilogue = None
 ) -> SparseTensor:
     """:func:`submanifold_conv3d` to 8 co channels, then channel-to-space to the kept children.
 
@@ -49,19 +55,26 @@ def submanifold_conv3d_to_children(
     Parameters
     ----------
     x : n voxels with ci channels; weight : (8 co, 3, 3, 3, ci), slot by slot; bias : (8 co,)
+    then : what to do with the result on the children.
 
     Returns
     -------
     SparseTensor : the kept children with co channels.
     """
-    if torch.is_grad_enabled() or not use_triton(x.device):
-        return channel_to_space(x.with_features(submanifold_conv3d(x, weight, bias)), kept)
+    if _step_by_step(x.device) or not use_triton(x.device):
+        h = channel_to_space(x.with_features(submanifold_conv3d(x, weight, bias)), kept)
+        return h.with_features(finish(h.features, then))
     from voxlume.sparse import conv_triton
 
     features, weight, bias = _one_dtype(x.features, weight, bias)
     return SparseTensor.on(
-        kept.children, conv_triton.forward_to_children(features, weight, bias, kept.children)
+        kept.children, conv_triton.forward_to_children(features, weight, bias, kept.lineage, then)
     )
+
+
+def _step_by_step(device: torch.device) -> bool:
+    """Whether autograd, or autocast with its own mind about norms, has to see every operation."""
+    return torch.is_grad_enabled() or torch.is_autocast_enabled(device.type)
 
 
 class SubmanifoldConv3d(nn.Module):
@@ -78,12 +91,12 @@ class SubmanifoldConv3d(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, x: SparseTensor) -> SparseTensor:
-        return x.with_features(submanifold_conv3d(x, self.weight, self.bias))
+    def forward(self, x: SparseTensor, then: Epilogue = None) -> SparseTensor:
+        return x.with_features(submanifold_conv3d(x, self.weight, self.bias, then))
 
-    def to_children(self, x: SparseTensor, kept: Subdivision) -> SparseTensor:
+    def to_children(self, x: SparseTensor, kept: Subdivision, then: Epilogue = None) -> SparseTensor:
         """Convolve and move the channels out to the kept children."""
-        return submanifold_conv3d_to_children(x, self.weight, self.bias, kept)
+        return submanifold_conv3d_to_children(x, self.weight, self.bias, kept, then)
 
     def extra_repr(self) -> str:
         co, _, _, _, ci = self.weight.shape

@@ -10,26 +10,34 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from voxlume.sparse.epilogue import Epilogue, Norm, finish
 from voxlume.sparse.memory import rows_within_budget
 from voxlume.sparse.neighbors import neighbor_map
 from voxlume.sparse.tensor import CoordinateSet
 
 
-def forward(features: Tensor, weight: Tensor, bias: Tensor | None, coordinates: CoordinateSet) -> Tensor:
+def forward(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    coordinates: CoordinateSet,
+    then: Epilogue = None,
+) -> Tensor:
     """(n, ci), weight (co, 3, 3, 3, ci), bias (co,) or None -> (n, co)."""
     wide = torch.promote_types(features.dtype, torch.float32)
     (n, ci), co = features.shape, len(weight)
     kernels = weight.reshape(co, 27, ci).permute(1, 2, 0).to(wide).contiguous()
     start = torch.zeros(co, dtype=wide, device=features.device) if bias is None else bias.to(wide)
     out = torch.empty((n, co), dtype=features.dtype, device=features.device)
+    norm = then if isinstance(then, Norm) else None
     with torch.autocast(features.device.type, enabled=False):
         for rows, neighbors in _chunks(coordinates, (ci + 2 * co) * wide.itemsize):
             total = start.repeat(neighbors.shape[1], 1)
             for o in range(27):
                 here, there = _pairs(neighbors, o)
                 total.index_add_(0, here, features.index_select(0, there).to(wide) @ kernels[o])
-            out[rows] = total.to(out.dtype)
-    return out
+            out[rows] = finish(total.to(out.dtype), norm)
+    return out if norm else finish(out, then)
 
 
 def grad_weight(features: Tensor, grad: Tensor, coordinates: CoordinateSet) -> Tensor:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from voxlume.sparse.backend import cdiv, next_power_of_2
+from voxlume.sparse.epilogue import Epilogue, Norm, Residual
 from voxlume.sparse.neighbors import neighbor_map
-from voxlume.sparse.tensor import CoordinateSet
+from voxlume.sparse.tensor import CoordinateSet, Lineage
 from voxlume.sparse.tiling import Tiling, make_child_tiling, tiling
 
 try:
@@ -51,7 +54,7 @@ def choose_config(voxels: int, ci: int, co: int, dtype: torch.dtype, capability:
     Measured on an H200 for half precision (``benchmarks/notes/sparse_conv.md``); other chips get smaller
     blocks that fit their shared memory, and float32 blocks for the ordinary arithmetic units.
     """
-    step = 64 if ci >= 64 else max(16, triton.next_power_of_2(ci))
+    step = 64 if ci >= 64 else max(16, next_power_of_2(ci))
     if dtype.itemsize > 2:
         return Config(64, _block(co, 64), min(step, 16), 4, 2)
     if capability[0] != 9:
@@ -67,33 +70,37 @@ def choose_config(voxels: int, ci: int, co: int, dtype: torch.dtype, capability:
 def _block(channels: int, most: int) -> int:
     """The largest power of two up to ``most`` that wastes less than a quarter of the last block."""
     block = most
-    while block > 16 and triton.cdiv(channels, block) * block > 1.25 * channels:
+    while block > 16 and cdiv(channels, block) * block > 1.25 * channels:
         block //= 2
     return block
 
 
-def forward(features: Tensor, weight: Tensor, bias: Tensor | None, coordinates: CoordinateSet) -> Tensor:
+def forward(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    coordinates: CoordinateSet,
+    then: Epilogue = None,
+) -> Tensor:
     """(n, ci), weight (co, 3, 3, 3, ci), bias (co,) or None -> (n, co)."""
     capability = _capability(features.device)
     config = choose_config(len(features), weight.shape[-1], len(weight), features.dtype, capability)
     tiles = tiling(coordinates, config.rows, config.parts)
-    return convolve(features, weight, bias, tiles, config, _bulk_copy(features))
+    return convolve(features, weight, bias, tiles, config, _bulk_copy(features), then=then)
 
 
 def forward_to_children(
-    features: Tensor, weight: Tensor, bias: Tensor | None, children: CoordinateSet
+    features: Tensor, weight: Tensor, bias: Tensor | None, lineage: Lineage, then: Epilogue = None
 ) -> Tensor:
     """Convolve the parents' features (n_parents, ci) and keep what channel-to-space keeps.
 
     weight (8 co, 3, 3, 3, ci), bias (8 co,) or None, slot by slot -> (n, co) on the children; what belongs to
     children that are not there is never computed.
     """
-    lineage = children.lineage
-    assert lineage is not None
     capability = _capability(features.device)
     config = choose_config(len(features), weight.shape[-1], len(weight) // 8, features.dtype, capability)
     tiles = make_child_tiling(neighbor_map(lineage.parents), lineage, config.rows, config.parts)
-    return convolve(features, weight, bias, tiles, config, _bulk_copy(features), len(children))
+    return convolve(features, weight, bias, tiles, config, _bulk_copy(features), len(lineage.index), then)
 
 
 def convolve(
@@ -104,6 +111,7 @@ def convolve(
     config: Config,
     bulk_copy: bool,
     rows: int | None = None,
+    then: Epilogue = None,
 ) -> Tensor:
     """:func:`forward` and :func:`forward_to_children` with a given tiling and configuration.
 
@@ -117,12 +125,15 @@ def convolve(
     if n == 0:
         return out
     partial = out if config.parts == 1 else out.new_empty((config.parts, n, co), dtype=torch.float32)
+    # A norm needs whole rows: one block of columns, and all parts of the sum.
+    at_once = config.parts == 1 and (co <= config.out_channels or not isinstance(then, Norm))
     even_k = ci % config.in_channels == 0
     bulk_copy = bulk_copy and even_k and TensorDescriptor is not None
     kernel = weight.view(-1, 27 * ci)
     if bulk_copy:
         kernel = TensorDescriptor.from_tensor(kernel, [config.out_channels, config.in_channels])
-    _forward_kernel[(len(tiles.counts) * triton.cdiv(co, config.out_channels),)](
+    index = tl.int64 if max(len(features) * ci, config.parts * n * co) >= 2**31 else tl.int32
+    _forward_kernel[(len(tiles.counts) * cdiv(co, config.out_channels),)](
         features,
         kernel,
         bias,
@@ -133,25 +144,51 @@ def convolve(
         tiles.rows,
         tiles.order,
         tiles.slots,
+        *_epilogue(then if at_once else None, co),
         n,
         ci,
         co,
         ROWS=config.rows,
         CO=config.out_channels,
         CI=config.in_channels,
-        CI_BLOCKS=triton.cdiv(ci, config.in_channels),
+        CI_BLOCKS=cdiv(ci, config.in_channels),
         EVEN=even_k and co % config.out_channels == 0,
         BULK_COPY=bulk_copy,
         PARTS=config.parts,
         # With a row or more to a thread, its index would have to change hands in every step.
         HALVED=config.rows >= 32 * config.warps,
-        INDEX=tl.int64 if max(len(features) * ci, config.parts * n * co) >= 2**31 else tl.int32,
+        INDEX=index,
         num_warps=config.warps,
         num_stages=config.stages,
     )
-    if config.parts > 1:
-        _sum_kernel[(triton.cdiv(n * co, 2048),)](partial, out, n * co, PARTS=config.parts, SIZE=2048)
+    if not at_once:
+        block = next_power_of_2(co)
+        each = max(1, 2048 // block)
+        _finish_kernel[(cdiv(n, each),)](
+            partial,
+            out,
+            *_epilogue(then, co),
+            n,
+            co,
+            PARTS=config.parts,
+            ROWS=each,
+            CO=block,
+            INDEX=index,
+            num_warps=8 if each * block > 2048 else 4,
+        )
     return out
+
+
+def _epilogue(then: Epilogue, co: int) -> tuple[Any, ...]:
+    """An epilogue as arguments of a kernel, from ``norm_weight`` to ``REPEATS``."""
+    if isinstance(then, Norm):
+        return then.weight, then.bias, None, None, then.eps, True, then.silu, 1
+    if isinstance(then, Residual):
+        added, lineage = then.features.contiguous(), then.lineage
+        channels = added.shape[1] if lineage is None else added.shape[1] // 8
+        place = None if lineage is None else lineage.index
+        return None, None, added, place, 0.0, False, False, co // channels
+    return None, None, None, None, 0.0, False, False, 1
 
 
 def _bulk_copy(features: Tensor) -> bool:
@@ -164,7 +201,7 @@ def _capability(device: torch.device) -> tuple[int, int]:
     return torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n"])
 def _forward_kernel(
     features,
     weight,
@@ -176,6 +213,14 @@ def _forward_kernel(
     rows,
     order,
     slots,
+    norm_weight,
+    norm_bias,
+    added,
+    place,
+    eps,
+    NORM: tl.constexpr,
+    SILU: tl.constexpr,
+    REPEATS: tl.constexpr,
     n,
     ci,
     co,
@@ -193,7 +238,7 @@ def _forward_kernel(
     tiles = tl.num_programs(0) // blocks // PARTS
     tile = tl.program_id(0) // blocks
     if order is not None:
-        tile = tl.load(order + tile)
+        tile = tl.load(order + tile).to(tl.int32)
     first = tl.program_id(0) % blocks * CO
     column = first + tl.arange(0, CO)
     channel = tl.arange(0, CI)
@@ -237,15 +282,21 @@ def _forward_kernel(
         total = tl.dot(a, b, total, input_precision="ieee")
         if HALVED:
             total2 = tl.dot(a2, b, total2, input_precision="ieee")
-    added = tl.zeros((CO,), tl.float32)
     if bias is not None:
         mine = tl.where(tile < tiles, co, 0)  # of several parts, the first adds the bias
-        added = tl.load(bias + slot + column, mask=column < mine, other=0.0).to(tl.float32)
+        shift = tl.load(bias + slot + column, mask=column < mine, other=0.0).to(tl.float32)[None, :]
+        total += shift
+        if HALVED:
+            total2 += shift
     if PARTS > 1:
         out += tile // tiles * n.to(tl.int64) * co
-    _scatter(out, total + added[None, :], tl.load(rows + tile * ROWS + row), column, co, INDEX)
+    at = tl.load(rows + tile * ROWS + row)
+    _finish(total, at, column, co, out, norm_weight, norm_bias, added, place, eps, NORM, SILU, REPEATS, INDEX)
     if HALVED:
-        _scatter(out, total2 + added[None, :], tl.load(rows + tile * ROWS + HALF + row), column, co, INDEX)
+        at = tl.load(rows + tile * ROWS + HALF + row)
+        _finish(
+            total2, at, column, co, out, norm_weight, norm_bias, added, place, eps, NORM, SILU, REPEATS, INDEX
+        )
 
 
 @triton.jit
@@ -259,20 +310,87 @@ def _gather(features, there, c, ci, EVEN: tl.constexpr, INDEX: tl.constexpr):
 
 
 @triton.jit
-def _scatter(out, values, row, column, co, INDEX: tl.constexpr):
+def _finish(
+    values,
+    row,
+    column,
+    co,
+    out,
+    norm_weight,
+    norm_bias,
+    added,
+    place,
+    eps,
+    NORM: tl.constexpr,
+    SILU: tl.constexpr,
+    REPEATS: tl.constexpr,
+    INDEX: tl.constexpr,
+):
+    """Epilogue of the rows ``row``, -1 for none, and their way to memory.
+
+    Values are rounded where the twin rounds them: it stores the convolution's result before it goes on.
+    """
+    here = column < co
+    inside = (row >= 0)[:, None] & here[None, :]
+    if NORM:
+        values = normalized(values.to(out.dtype.element_ty).to(tl.float32), here, co, eps)
+        if norm_weight is not None:
+            values *= tl.load(norm_weight + column, mask=here, other=0.0).to(tl.float32)[None, :]
+        if norm_bias is not None:
+            values += tl.load(norm_bias + column, mask=here, other=0.0).to(tl.float32)[None, :]
+        if SILU:
+            values = values / (1 + tl.exp(-values))
+    if added is not None:
+        source = row
+        if place is not None:
+            source = tl.load(place + row, mask=row >= 0, other=0)
+        of_row = added + source.to(INDEX)[:, None] * (co // REPEATS) + (column // REPEATS)[None, :]
+        more = tl.load(of_row, mask=inside, other=0.0).to(tl.float32)
+        values = values.to(out.dtype.element_ty).to(tl.float32) + more
     target = out + row.to(INDEX)[:, None] * co + column[None, :]
-    tl.store(target, values.to(out.dtype.element_ty), mask=(row >= 0)[:, None] & (column < co)[None, :])
+    tl.store(target, values.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def _sum_kernel(partial, out, size, PARTS: tl.constexpr, SIZE: tl.constexpr):
-    """Add the parts' results (PARTS, size)."""
-    at = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
-    inside = at < size
-    total = tl.load(partial + at, mask=inside)
+def normalized(values, here, count, eps):
+    """Rows (r, c) less their mean over their standard deviation; the ``count`` columns ``here`` belong."""
+    mean = tl.sum(tl.where(here[None, :], values, 0.0), axis=1) / count
+    centred = tl.where(here[None, :], values - mean[:, None], 0.0)
+    variance = tl.sum(centred * centred, axis=1) / count
+    return centred * (1 / tl.sqrt(variance + eps))[:, None]
+
+
+@triton.jit(do_not_specialize=["n"])
+def _finish_kernel(
+    partial,
+    out,
+    norm_weight,
+    norm_bias,
+    added,
+    place,
+    eps,
+    NORM: tl.constexpr,
+    SILU: tl.constexpr,
+    REPEATS: tl.constexpr,
+    n,
+    co,
+    PARTS: tl.constexpr,
+    ROWS: tl.constexpr,
+    CO: tl.constexpr,
+    INDEX: tl.constexpr,
+):
+    """Add the parts' results (PARTS, n, co) and apply the epilogue; ``partial`` may be ``out`` itself."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    column = tl.arange(0, CO)
+    inside = (row < n)[:, None] & (column < co)[None, :]
+    at = row.to(tl.int64)[:, None] * co + column[None, :]
+    values = tl.load(partial + at, mask=inside, other=0.0).to(tl.float32)
     for part in tl.static_range(1, PARTS):
-        total += tl.load(partial + part * size.to(tl.int64) + at, mask=inside)
-    tl.store(out + at, total.to(out.dtype.element_ty), mask=inside)
+        values += tl.load(partial + part * n.to(tl.int64) * co + at, mask=inside, other=0.0)
+    row = tl.where(row < n, row, -1)
+    _finish(
+        values, row, column, co, out, norm_weight, norm_bias, added, place, eps, NORM, SILU, REPEATS, INDEX
+    )
 
 
 def grad_weight(features: Tensor, grad: Tensor, coordinates: CoordinateSet) -> Tensor:
@@ -295,9 +413,9 @@ def weight_gradient(
     offsets = tiles.offsets.masked_fill(beyond, 27).flatten()
     grouped, pairs = torch.sort(offsets, stable=True)
     starts = torch.searchsorted(grouped, torch.arange(28, device=device, dtype=torch.int32))
-    block_co, block_ci = (max(16, min(block, triton.next_power_of_2(c))) for c in (co, ci))
-    blocks = triton.cdiv(co, block_co) * triton.cdiv(ci, block_ci)
-    splits = min(64, triton.cdiv(16 * _processors(device), 27 * blocks), len(tiles.counts))
+    block_co, block_ci = (max(16, min(block, next_power_of_2(c))) for c in (co, ci))
+    blocks = cdiv(co, block_co) * cdiv(ci, block_ci)
+    splits = min(64, cdiv(16 * _processors(device), 27 * blocks), len(tiles.counts))
     partial = torch.empty((splits, co, 27, ci), dtype=torch.float32, device=device)
     _grad_weight_kernel[(blocks, 27, splits)](
         features,

@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from voxlume.sparse.backend import cdiv, next_power_of_2
+
 
 def list_children(coords: Tensor, children: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """Parents' coords (n_parents, 4), table (n_parents, 8) -> coords (n, 4), 8 parent + slot (n,); int32."""
@@ -16,7 +18,7 @@ def list_children(coords: Tensor, children: Tensor, n: int) -> tuple[Tensor, Ten
     index = torch.empty(n, dtype=torch.int32, device=coords.device)
     if n:
         size = children.numel()
-        _list_kernel[(triton.cdiv(size, 1024),)](coords, children, listed, index, size, SIZE=1024)
+        _list_kernel[(cdiv(size, 1024),)](coords, children, listed, index, size, SIZE=1024)
     return listed, index
 
 
@@ -25,11 +27,9 @@ def gather_rows(x: Tensor, index: Tensor) -> Tensor:
     n, c = len(index), x.shape[1]
     out = torch.empty((n, c), dtype=x.dtype, device=x.device)
     if out.numel():
-        block = min(512, triton.next_power_of_2(c))
+        block = min(512, next_power_of_2(c))
         rows = 4096 // block
-        _gather_kernel[(triton.cdiv(n, rows), triton.cdiv(c, block))](
-            x, index, out, n, c, ROWS=rows, SIZE=block
-        )
+        _gather_kernel[(cdiv(n, rows), cdiv(c, block))](x, index, out, n, c, ROWS=rows, SIZE=block)
     return out
 
 
@@ -42,7 +42,7 @@ def link_parents(
     index = torch.empty(n, dtype=torch.int32, device=device)
     children = torch.full((n_parents, 8), -1, dtype=torch.int32, device=device)
     if n:
-        _link_kernel[(triton.cdiv(n, 512),)](coords, order, rank, parents, index, children, n, SIZE=512)
+        _link_kernel[(cdiv(n, 512),)](coords, order, rank, parents, index, children, n, SIZE=512)
     return parents, index, children
 
 

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from voxlume.sparse.backend import cdiv, next_power_of_2
 from voxlume.sparse.tensor import Lineage
 
 _ROWS = 64
@@ -20,10 +21,10 @@ def find_neighbors(keys: Tensor, strides: tuple[int, int, int]) -> Tensor:
     neighbors = torch.empty((n, 27), dtype=torch.int32, device=keys.device)
     if n:
         # The table holds rows, not keys: 4 bytes a slot, and at most half of the slots are taken.
-        slots = triton.next_power_of_2(2 * n)
+        slots = next_power_of_2(2 * n)
         table = torch.full((slots,), -1, dtype=torch.int32, device=keys.device)
-        _insert_kernel[(triton.cdiv(n, 256),)](keys, table, n, slots - 1, ROWS=256)
-        _find_kernel[(triton.cdiv(n, _ROWS),)](keys, table, neighbors, n, slots - 1, *strides, ROWS=_ROWS)
+        _insert_kernel[(cdiv(n, 256),)](keys, table, n, slots - 1, ROWS=256)
+        _find_kernel[(cdiv(n, _ROWS),)](keys, table, neighbors, n, slots - 1, *strides, ROWS=_ROWS)
     return neighbors
 
 
@@ -32,7 +33,7 @@ def derive_neighbors(parent_neighbors: Tensor, lineage: Lineage) -> Tensor:
     n = len(lineage.index)
     neighbors = torch.empty((n, 27), dtype=torch.int32, device=parent_neighbors.device)
     if n:
-        _derive_kernel[(triton.cdiv(n, _ROWS),)](
+        _derive_kernel[(cdiv(n, _ROWS),)](
             parent_neighbors, lineage.index, lineage.children, neighbors, n, ROWS=_ROWS
         )
     return neighbors

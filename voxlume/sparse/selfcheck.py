@@ -16,6 +16,7 @@ from torch import Tensor
 
 from voxlume.sparse import conv_reference
 from voxlume.sparse.backend import kernels
+from voxlume.sparse.epilogue import Epilogue, Norm, Residual
 from voxlume.sparse.gather import gather_rows_reference
 from voxlume.sparse.keys import voxel_keys
 from voxlume.sparse.lineage import children_of
@@ -95,20 +96,35 @@ def _inference_checks(device: torch.device) -> Iterator[Check]:
     yield _compare("gathered rows", lambda: lineage_triton.gather_rows(slots.to(device), index), expected, 0)
     for ci, co, dtype in _convolutions(device):
         yield _check_forward(coordinates, device, ci, co, dtype)
+    # In the convolution's own kernel, and after the sum of three parts.
+    for ci, co, then in ((64, 64, "norm"), (64, 64, "residual"), (128, 32, "norm")):
+        yield _check_forward(coordinates, device, ci, co, torch.float16, then)
 
 
 def _check_forward(
-    coordinates: CoordinateSet, device: torch.device, ci: int, co: int, dtype: torch.dtype
+    coordinates: CoordinateSet, device: torch.device, ci: int, co: int, dtype: torch.dtype, then: str = ""
 ) -> Check:
     from voxlume.sparse import conv_triton
 
-    features, weight, bias = _random(dtype, (len(coordinates), ci), (co, 3, 3, 3, ci), (co,))
+    features, weight, bias, scale, shift, added = _random(
+        dtype, (len(coordinates), ci), (co, 3, 3, 3, ci), (co,), (co,), (co,), (len(coordinates), co // 2)
+    )
+
+    def epilogue(device: torch.device) -> Epilogue:
+        if then == "norm":
+            return Norm(1e-6, scale.to(device), shift.to(device), silu=True)
+        return Residual(added.to(device)) if then == "residual" else None
+
     return _compare(
-        f"convolution {ci} to {co}, {str(dtype).removeprefix('torch.')}",
+        f"convolution {ci} to {co}{then and f' with {then}'}, {str(dtype).removeprefix('torch.')}",
         lambda: conv_triton.forward(
-            features.to(device), weight.to(device), bias.to(device), _on(device, coordinates)
+            features.to(device),
+            weight.to(device),
+            bias.to(device),
+            _on(device, coordinates),
+            epilogue(device),
         ),
-        conv_reference.forward(features, weight, bias, coordinates),
+        conv_reference.forward(features, weight, bias, coordinates, epilogue(torch.device("cpu"))),
         TOLERANCE[dtype],
     )
 

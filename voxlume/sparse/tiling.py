@@ -17,6 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from voxlume.sparse.backend import cdiv
 from voxlume.sparse.neighbors import neighbor_map
 from voxlume.sparse.tensor import CoordinateSet, Lineage
 
@@ -49,7 +50,7 @@ class Tiling:
     offsets : int32 (parts * tiles, 27 / parts), which ones, ascending; the first ``count`` are meaningful.
     neighbors : int32 (parts * tiles, 27 / parts, size), the neighbours' rows in that order, -1 where
         absent; a tile without neighbours has one entry of -1.
-    order : int32 (parts * tiles,), the tiles in the order in which to compute them, or None: as they are.
+    order : int64 (parts * tiles,), the tiles in the order in which to compute them, or None: as they are.
     slots : int32 (tiles,), for an output on the children of the input's voxels: the slot that all rows of
         a tile have; otherwise None.
     """
@@ -77,7 +78,7 @@ def make_tiling(neighbors: Tensor, size: int, parts: int = 1, window: int = WIND
     """Neighbour map int32 (n, 27) -> :class:`Tiling`."""
     n = len(neighbors)
     # 26 bits of pattern leave room for 32 windows in an int32, which sorts twice as fast as an int64.
-    pattern = _patterns(neighbors, parts, max(window, triton.cdiv(n, 32)))
+    pattern = _patterns(neighbors, parts, max(window, cdiv(n, 32)))
     return _pack(neighbors, torch.argsort(pattern, dim=1), None, None, size, parts)
 
 
@@ -90,11 +91,9 @@ def make_child_tiling(
     """
     n, device = len(lineage.index), neighbors.device
     # Three bits for the slot, three for the window: the least significant neighbour's bit has to go.
-    pattern = _patterns(neighbors, parts, max(window, triton.cdiv(len(neighbors), 8)))
+    pattern = _patterns(neighbors, parts, max(window, cdiv(len(neighbors), 8)))
     key = torch.empty((parts, n), dtype=torch.int32, device=device)
-    _child_key_kernel[(triton.cdiv(n, 1024), parts)](
-        pattern, lineage.index, key, n, len(neighbors), SIZE=1024
-    )
+    _child_key_kernel[(cdiv(n, 1024), parts)](pattern, lineage.index, key, n, len(neighbors), SIZE=1024)
     key, order = torch.sort(key, dim=1)
     ends = torch.searchsorted(key[0], _last_keys(device), right=True)
     return _pack(neighbors, order, lineage.index, ends, size, parts)
@@ -110,7 +109,7 @@ def _patterns(neighbors: Tensor, parts: int, window: int) -> Tensor:
     """Sort key int32 (parts, n) of each row for each part: its window, then which neighbours it has."""
     n, device = len(neighbors), neighbors.device
     pattern = torch.empty((parts, n), dtype=torch.int32, device=device)
-    _pattern_kernel[(triton.cdiv(n, 128), parts)](
+    _pattern_kernel[(cdiv(n, 128), parts)](
         neighbors, _pattern_bits(parts, device), pattern, n, window, EACH=27 // parts, ROWS=128
     )
     return pattern
@@ -125,7 +124,7 @@ def _pack(
     sequence ends.
     """
     device, each, n = neighbors.device, 27 // parts, sequence.shape[1]
-    tiles = triton.cdiv(n, size) if ends is None else n // size + 8
+    tiles = cdiv(n, size) if ends is None else n // size + 8
     rows = torch.empty((parts, tiles * size), dtype=torch.int32, device=device)
     counts = torch.empty(parts * tiles, dtype=torch.int32, device=device)
     offsets = torch.empty((parts * tiles, each), dtype=torch.int32, device=device)
@@ -136,7 +135,7 @@ def _pack(
     )
     order = None
     if parts * tiles <= HEAVY_FIRST:
-        order = torch.argsort(counts, descending=True).to(torch.int32)
+        order = torch.argsort(counts, descending=True)
     return Tiling(size, parts, rows, counts, offsets, packed, order, slots)
 
 
