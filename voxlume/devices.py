@@ -22,3 +22,12 @@ def check_device(name: str) -> None:
         raise VoxlumeError(
             f"no device {name} on this machine; there is {', '.join(['cpu', *here])}"
         ) from error
+
+
+def chosen_device(name: str) -> str:
+    """The device that a name asks for: "auto" is the first CUDA device, or the CPU where there is none."""
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

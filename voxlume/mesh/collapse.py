@@ -25,12 +25,12 @@ ID_BITS = 26
 MAX_VERTICES = 2**ID_BITS
 _EDGE_BITS = 2 * ID_BITS
 _EDGE_MASK = 2**_EDGE_BITS - 1
-_SCRAMBLE = 0x9E3779B97F4A7 | 1
-_UNSCRAMBLE = pow(_SCRAMBLE, -1, 2**_EDGE_BITS)
-_COST_SHIFT = 20  # drops all but three bits of a float32's mantissa
+SCRAMBLE = 0x9E3779B97F4A7 | 1
+UNSCRAMBLE = pow(SCRAMBLE, -1, 2**_EDGE_BITS)
+COST_SHIFT = 20  # drops all but three bits of a float32's mantissa
 COST_LEVELS = 2**11
 
-_RING = 96  # neighbours of one vertex; hubs of larger fans stay
+RING = 96  # neighbours of one vertex; hubs of larger fans stay
 _CHUNK = 128  # collapses per unit of parallel work
 
 LINE, TANGLE = 1, 2
@@ -40,8 +40,8 @@ highest kind of its edges."""
 BOUNDARY_WEIGHT = 4.0
 """Of the planes that stand on feature edges, relative to the squared length of the edge."""
 
-_MOST_TURN = 0.2  # cosine between a face's normals before and after
-_WORST_SHAPE = 0.02  # 4 sqrt(3) area / sum of squared sides; 1 is equilateral
+MOST_TURN = 0.2  # cosine between a face's normals before and after
+WORST_SHAPE = 0.02  # 4 sqrt(3) area / sum of squared sides; 1 is equilateral
 
 
 @kernel
@@ -104,13 +104,13 @@ def all_costs(
 @inner_kernel
 def _edge_key(a: int, b: int, bits: int) -> int:
     low, high = np.int64(min(a, b)), np.int64(max(a, b))
-    scrambled = (((low << ID_BITS) | high) * _SCRAMBLE) & _EDGE_MASK
-    return ((np.int64(bits) >> _COST_SHIFT) << _EDGE_BITS) | scrambled
+    scrambled = (((low << ID_BITS) | high) * SCRAMBLE) & _EDGE_MASK
+    return ((np.int64(bits) >> COST_SHIFT) << _EDGE_BITS) | scrambled
 
 
 @inner_kernel
 def _edge_of_key(key: int) -> tuple[int, int]:
-    edge = ((key & _EDGE_MASK) * _UNSCRAMBLE) & _EDGE_MASK
+    edge = ((key & _EDGE_MASK) * UNSCRAMBLE) & _EDGE_MASK
     return edge >> ID_BITS, edge & (MAX_VERTICES - 1)
 
 
@@ -348,10 +348,10 @@ def _star_stays_sound(
                 after = side + qx * qx + qy * qy + qz * qz + far_q
                 shape_before = 3.4641016 * m / before if before > 0 else 0.0
                 shape_after = 3.4641016 * n / after if after > 0 else 0.0
-                if shape_after < _WORST_SHAPE and shape_after < shape_before:
+                if shape_after < WORST_SHAPE and shape_after < shape_before:
                     return False
                 # A face that was degenerate had no side to keep.
-                if shape_before > 1e-6 and mx * nx + my * ny + mz * nz < _MOST_TURN * m * n:
+                if shape_before > 1e-6 and mx * nx + my * ny + mz * nz < MOST_TURN * m * n:
                     return False
         corner = following[corner]
         if corner == head[v]:
@@ -494,7 +494,7 @@ def collapse_edges(
     them changes. ``removed`` int32 (len(chosen),) is the number of faces that vanished.
     """
     for chunk in prange((len(chosen) + _CHUNK - 1) // _CHUNK):
-        ring_a, ring_b = np.empty(_RING, np.int32), np.empty(_RING, np.int32)
+        ring_a, ring_b = np.empty(RING, np.int32), np.empty(RING, np.int32)
         for row in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, len(chosen))):
             a, b = _edge_of_key(keys[chosen[row]])
             x, y, z, _ = collapse_target(quadrics, points, a, b)
@@ -545,7 +545,7 @@ def update_keys(
                 count += 1
         if removed[row] == 0 or head[a] < 0:
             continue
-        if count + 6 * _RING > len(stale):
+        if count + 6 * RING > len(stale):
             stale = np.concatenate((stale, np.empty_like(stale)))
         for lost in (True, False):
             corner = head[a]

@@ -67,6 +67,7 @@ def simplify(
     budget: int,
     *,
     colors: NDArray[np.floating] | None = None,
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> Simplified:
     """Reduce a mesh to at most ``budget`` faces.
@@ -77,6 +78,7 @@ def simplify(
     faces : (m, 3).
     colors : (n, c) values in [0, 1] per vertex, of which borders shall stay in place: a step of one in one
         channel across an edge holds its ends as firmly as the surface itself does.
+    device : a CUDA device does the same with Triton; without Triton all is done on the CPU.
 
     Returns
     -------
@@ -94,7 +96,7 @@ def simplify(
         return Simplified(points[used], number[corners], number)
     low, high = points.min(axis=0), points.max(axis=0)
     center, extent = (low + high) / 2, float((high - low).max()) or 1.0
-    work = _Work((points - center) / extent, corners, colors)
+    work = _work_on(device)((points - center) / extent, corners, colors)
     total = len(corners) - budget
     while work.alive > budget:
         report(progress, total - (work.alive - budget), total, "simplifying")
@@ -104,12 +106,25 @@ def simplify(
         raise AssetError(f"the mesh cannot be reduced below {work.alive} faces, ask for that many or more")
     report(progress, total, total, "simplifying")
     work.compact()
-    kept = work.points * extent + center
-    kept[~work.moved] = points[work.source[~work.moved]]
+    found, kept_faces, moved, source, origin = work.arrays()
+    kept = found * extent + center
+    kept[~moved] = points[source[~moved]]
     # Where walls that have grown together collapse, the face that is left may be the one of the other side.
-    flipped = flipped_faces(work.points, work.faces, edge_table(work.faces, len(kept)))
-    work.faces[flipped] = work.faces[flipped][:, ::-1]
-    return Simplified(kept, work.faces, work.origin)
+    flipped = flipped_faces(found, kept_faces, edge_table(kept_faces, len(kept)))
+    kept_faces[flipped] = kept_faces[flipped][:, ::-1]
+    return Simplified(kept, kept_faces, origin)
+
+
+def _work_on(device: str) -> type[Reduction]:
+    """How to reduce a mesh there."""
+    if device.startswith("cuda"):
+        from voxlume.backend import triton_installed, twins_forced
+
+        if triton_installed() and not twins_forced():
+            from voxlume.mesh.simplify_triton import reduction_on
+
+            return reduction_on(device)
+    return Reduction
 
 
 def _checked(
@@ -127,7 +142,7 @@ def _checked(
     return points, np.ascontiguousarray(faces, np.int32)
 
 
-class _Work:
+class Reduction:
     """A mesh that is being simplified: arrays per vertex and per face, compacted now and then.
 
     ``source`` is the vertex of the input that each vertex was, ``origin`` the vertex that each one of the
@@ -150,6 +165,25 @@ class _Work:
             values = np.ascontiguousarray(colors, np.float32)
             color_quadrics(points, self.faces, values, self.head, self.following, self.quadrics)
         self._price()
+
+    def arrays(self) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
+        """Points, faces, moved, source and origin."""
+        return self.points, self.faces, self.moved, self.source, self.origin
+
+    def collapse_round(self, budget: int) -> bool:
+        """Collapse the cheapest independent edges; False if none is left that may collapse."""
+        # Half of what is missing, because a collapse in a tangle removes more than two faces.
+        wanted = -(-(self.alive - budget) // 4)
+        rank = min(_CANDIDATES * wanted + 256, int(_SHARE_PER_ROUND * self.alive / 2) + 256)
+        chosen = self._choose(rank)
+        if not len(chosen):
+            return self._another_chance()
+        if len(chosen) > wanted:
+            chosen = chosen[self.keys[chosen].argsort()[:wanted]]
+        self.alive -= self._collapse(chosen)
+        if self.alive < _REBUILD * len(self.faces):
+            self._rebuild()
+        return True
 
     def _list(self) -> None:
         """Corners around the vertices, and what is a feature."""
@@ -175,18 +209,14 @@ class _Work:
         all_keys(self.faces, self.head, self.following, self.cost, bits, self.keys)
         self.chosen = np.empty(len(self.points), np.bool_)
 
-    def collapse_round(self, budget: int) -> bool:
-        """Collapse the cheapest independent edges; False if none is left that may collapse."""
-        # Half of what is missing, because a collapse in a tangle removes more than two faces.
-        wanted = -(-(self.alive - budget) // 4)
-        rank = min(_CANDIDATES * wanted + 256, int(_SHARE_PER_ROUND * self.alive / 2) + 256)
+    def _choose(self, rank: int) -> NDArray[np.int64]:
+        """One end of each of the independent edges among those at the ``rank`` cheapest vertices."""
         limit = cost_limit(self.keys, rank)
         mark_chosen(self.faces, self.head, self.following, self.keys, limit, self.chosen)
-        chosen = np.flatnonzero(self.chosen)
-        if not len(chosen):
-            return self._another_chance()
-        if len(chosen) > wanted:
-            chosen = chosen[np.argsort(self.keys[chosen])[:wanted]]
+        return np.flatnonzero(self.chosen)
+
+    def _collapse(self, chosen: NDArray[np.int64]) -> int:
+        """Collapse the best edges of these vertices where that is allowed; the number of faces that went."""
         ends = ends_of(chosen, self.keys)
         removed = np.empty(len(chosen), np.int32)
         collapse_edges(
@@ -204,12 +234,9 @@ class _Work:
             removed,
         )
         self.moved[chosen[removed > 0]] = True
-        self.alive -= int(removed.sum())
         lists = self.faces, self.head, self.following, self.cost, self.cost.view(np.int32), self.keys
         renew_keys(update_keys(ends, removed, *lists), *lists)
-        if self.alive < _REBUILD * len(self.faces):
-            self._rebuild()
-        return True
+        return int(removed.sum())
 
     def _another_chance(self) -> bool:
         """Whether refused edges may be tried once more, in the end without regard to the topology."""

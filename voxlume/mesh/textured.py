@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxlume.asset import AlphaMode, Asset, Material, Mesh, Texture
+from voxlume.devices import check_device, chosen_device
 from voxlume.errors import AssetError
 from voxlume.mesh.alpha import alpha_mode_of, cut_outs
 from voxlume.mesh.bake import bake
@@ -41,6 +42,7 @@ class TexturedOptions:
     occlusion : bake how much of the sky each texel sees, at half the textures' size.
     alpha_mode : None decides by how much of the surface is translucent.
     double_sided : None decides by whether the back of some of the surface can be seen.
+    device : where to simplify and bake, "auto" for the first CUDA device if there is one.
     """
 
     faces: int | None = DEFAULT_FACES
@@ -52,19 +54,22 @@ class TexturedOptions:
     occlusion: bool = False
     alpha_mode: AlphaMode | None = None
     double_sided: bool | None = None
+    device: str = "auto"
 
     def check(self) -> None:
         """Refuse what cannot be, before any work is done.
 
         Raises
         ------
-        AssetError : a budget or a texture size that is not possible.
+        VoxlumeError : a budget, a texture size or a device that is not possible.
         """
         check_texture_size(self.texture_size)
         if self.faces is not None and self.faces < SMALLEST_BUDGET:
             raise AssetError(
                 f"a budget of {self.faces} faces is too small, ask for {SMALLEST_BUDGET} or more"
             )
+        if self.device not in ("auto", "cpu"):
+            check_device(self.device)
 
 
 def textured_asset(
@@ -87,13 +92,14 @@ def textured_asset(
 
     Raises
     ------
-    AssetError : no surface, values that are not finite, a budget or texture size that is not possible.
+    VoxlumeError : no surface, values that are not finite, a budget, texture size or device that is not possible.
     Cancelled : by the callback.
     """
     options = options or TexturedOptions()
     options.check()
+    device = chosen_device(options.device)
     source = SourceSurface(ovoxel)
-    vertices, faces = _reduced(source, options, progress)
+    vertices, faces = _reduced(source, options, device, progress)
     origin, faces, normals = split_at_creases(vertices, faces)
     vertices = ovoxel.placement.to_gltf(vertices[origin] / ovoxel.resolution - 0.5)
     normals = np.stack([normals[:, 0], normals[:, 2], -normals[:, 1]], axis=1)
@@ -157,7 +163,7 @@ def _texture(image: NDArray[np.uint8]) -> Texture:
 
 
 def _reduced(
-    source: SourceSurface, options: TexturedOptions, progress: Progress | None
+    source: SourceSurface, options: TexturedOptions, device: str, progress: Progress | None
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """The source's surface in voxel units, cleaned and within the budget."""
     vertices, faces, attributes = source.vertices, source.faces, source.attributes
@@ -172,6 +178,8 @@ def _reduced(
     if not len(faces):
         raise AssetError("nothing is left of the surface after cleaning; keep small parts with dust_voxels=0")
     if options.faces is not None:
-        reduced = simplify(vertices, faces, options.faces, colors=attributes, progress=progress)
+        reduced = simplify(
+            vertices, faces, options.faces, colors=attributes, device=device, progress=progress
+        )
         vertices, faces = reduced.vertices, reduced.faces
     return vertices, faces

@@ -1,0 +1,73 @@
+"""The kernels that simplify: interpreted on the CPU, compiled on a GPU where there is one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from tests.paths import ROOT
+from voxlume.backend import triton_installed
+from voxlume.mesh import simplify as simplify_module
+from voxlume.mesh.simplify import Reduction, simplify
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+needs_triton = pytest.mark.skipif(not triton_installed(), reason="Triton is not installed")
+
+
+@needs_triton
+def test_kernels_agree_with_their_twins_in_the_interpreter() -> None:
+    program = subprocess.run(
+        [sys.executable, "-m", "tests.mesh.collapse_cases"],
+        cwd=ROOT,
+        env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert program.returncode == 0, program.stderr
+    results = json.loads(program.stdout)
+    assert len(results) == 2
+    assert [(name, error) for name, error in results if not error <= 1e-12] == []
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_kernels_agree_with_their_twins_on_the_gpu() -> None:
+    from tests.mesh.collapse_cases import cases
+
+    assert [(name, error) for name, error in cases("cuda", 100) if not error <= 1e-12] == []
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_a_mesh_of_many_faces_is_reduced_alike_on_the_gpu() -> None:
+    from voxlume.mesh.simplify_triton import bumps
+
+    points, faces, colors = bumps(300)
+    expected = simplify(points, faces, 20_000, colors=colors)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = [simplify(points, faces, 20_000, colors=colors, device="cuda") for _ in range(2)]
+    np.testing.assert_array_equal(found[0].faces, expected.faces)
+    np.testing.assert_allclose(found[0].vertices, expected.vertices, rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(found[0].vertices, found[1].vertices)
+
+
+@needs_triton
+def test_wrong_kernels_are_switched_off_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    from voxlume.mesh import simplify_triton
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("LLVM ERROR: no such instruction\nand a long dump")
+
+    monkeypatch.setattr(simplify_triton, "DeviceReduction", broken)
+    with pytest.warns(RuntimeWarning, match="RuntimeError: LLVM ERROR: no such instruction$"):
+        assert simplify_module._work_on("cuda:99") is Reduction
