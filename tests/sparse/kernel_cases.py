@@ -68,12 +68,10 @@ def cases(device: torch.device, bfloat16: bool = True) -> Iterator[tuple[str, fl
     yield "derive", _error(neighbors_triton.derive_neighbors(neighbors, lineage), derived), 0
     # A transposed view, as nonzero() makes them: coordinates need not be contiguous.
     transposed = CoordinateSet(coordinates.coords.T.contiguous().T, 2)
-    listed = lineage_triton.list_children(transposed.coords, lineage.children, len(lineage.index))
-    yield (
-        "children of a view",
-        _error(listed[0], list_children(coordinates.coords, lineage.children, 0)[0]),
-        0,
-    )
+    chosen = (kept, kept.flatten().cumsum(0, dtype=torch.int32), len(lineage.index))
+    children = list_children(coordinates.coords, *chosen)
+    listed = lineage_triton.list_children(transposed.coords, *chosen)
+    yield "children of a view", _error(listed[0], children[0]), 0
     keys, order = torch.sort(voxel_keys(coordinates.coords, halvings=1)[0])
     rank = torch.nn.functional.pad((keys[1:] != keys[:-1]).cumsum(0), (1, 0)).int()
     linked = lineage_triton.link_parents(coordinates.coords, order, rank, int(rank[-1]) + 1)
@@ -81,10 +79,11 @@ def cases(device: torch.device, bfloat16: bool = True) -> Iterator[tuple[str, fl
         linked, link_parents(coordinates.coords, order, rank, len(linked[0])), strict=True
     ):
         yield "parents", _error(got, expected), 0
-    listed = lineage_triton.list_children(coordinates.coords, lineage.children, len(lineage.index))
-    expected = list_children(coordinates.coords, lineage.children, len(lineage.index))
-    yield "children", _error(listed[0], expected[0]), 0
-    yield "children's parents", _error(listed[1], expected[1]), 0
+    listed = lineage_triton.list_children(coordinates.coords, *chosen)
+    for name, got, wanted in zip(
+        ("children", "children's parents", "their rows"), listed, children, strict=True
+    ):
+        yield name, _error(got, wanted), 0
     for channels in (3, 40, 600):
         rows = torch.randn((len(x) * 8, channels)).to(device)
         for name, index in (("index", lineage.index), ("inverse", lineage.children.flatten())):

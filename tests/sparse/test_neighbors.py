@@ -8,6 +8,8 @@ from torch import Tensor
 
 from voxlume.errors import VoxlumeError
 from voxlume.sparse import SparseTensor, subdivide
+from voxlume.sparse.keys import bounds_of
+from voxlume.sparse.lineage import bounds_within
 from voxlume.sparse.neighbors import OFFSETS, find_neighbors, neighbor_map, voxel_keys
 from voxlume.sparse.resample import parents_of
 from voxlume.sparse.tensor import CoordinateSet
@@ -49,6 +51,27 @@ def test_keys_are_ordered_as_coordinates_are() -> None:
     in_order = sorted(coords.tolist())
     keys, _ = voxel_keys(coords)
     assert coords[torch.argsort(keys)].tolist() == in_order
+
+
+def test_narrow_keys_are_the_same_keys() -> None:
+    coords = random_coords()
+    # Far from the origin, where 32 bits overflow on the way.
+    for shift in ([0, 0, 0, 0], [2**30, 2**30, -(2**30), 2**29]):
+        moved = coords + torch.tensor(shift, dtype=torch.int32)
+        keys, narrow = voxel_keys(moved)[0], voxel_keys(moved, narrow=True)[0]
+        assert narrow.dtype == torch.int32
+        assert torch.equal(keys, narrow.long())
+        assert torch.equal(keys, voxel_keys(coords)[0])
+    far = torch.tensor([[0, 0, 0, 0], [0, 2**11, 2**11, 2**11]], dtype=torch.int32)
+    assert voxel_keys(far, narrow=True)[0].dtype == torch.int64
+
+
+def test_bounds_of_ancestors_follow_from_those_of_the_voxels() -> None:
+    coordinates = CoordinateSet(random_coords() * 3 - 5, 3)
+    parents = parents_of(coordinates).parents
+    assert bounds_within(parents) == bounds_of(parents.coords)
+    grandparents = parents_of(parents).parents
+    assert bounds_within(grandparents) == bounds_of(grandparents.coords)
 
 
 def test_coordinates_that_cannot_be_keyed_are_refused() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from voxlume.sparse.backend import use_triton
-from voxlume.sparse.keys import voxel_keys
+from voxlume.sparse.keys import Bounds, bounds_of, halved, voxel_keys
 from voxlume.sparse.tensor import CoordinateSet, Lineage
 
 
@@ -18,7 +18,8 @@ def parents_of(coordinates: CoordinateSet) -> Lineage:
 
     def build() -> Lineage:
         coords = coordinates.coords
-        keys, order = torch.sort(_narrow(voxel_keys(coords, halvings=1)[0]))
+        bounds = bounds_within(coordinates)
+        keys, order = torch.sort(voxel_keys(coords, halvings=1, bounds=bounds, narrow=True)[0])
         rank = torch.zeros(len(keys), dtype=torch.int32, device=keys.device)
         torch.cumsum(keys[1:] != keys[:-1], 0, out=rank[1:])
         n_parents = int(rank[-1]) + 1 if len(keys) else 0
@@ -28,16 +29,19 @@ def parents_of(coordinates: CoordinateSet) -> Lineage:
 
             link = fast.link_parents
         parents, index, children = link(coords, order, rank, n_parents)
-        return Lineage(CoordinateSet(parents, coordinates.batch_size), index, children)
+        above = CoordinateSet(parents, coordinates.batch_size)
+        if bounds is not None:
+            above.memo("bounds", lambda: halved(bounds))
+        return Lineage(above, index, children)
 
     return coordinates.memo("parents", build)
 
 
-def _narrow(keys: Tensor) -> Tensor:
-    """The keys as int32 where they fit on a GPU, which sorts them twice as fast."""
-    if keys.is_cuda and len(keys) and int(keys.max()) < 2**31:
-        return keys.int()
-    return keys
+def bounds_within(coordinates: CoordinateSet) -> Bounds | None:
+    """The bounds of a coordinate set, asked once for it and all its ancestors; None if it is empty."""
+    if len(coordinates) == 0:
+        return None
+    return coordinates.memo("bounds", lambda: bounds_of(coordinates.coords))
 
 
 def link_parents(
@@ -68,32 +72,33 @@ def link_parents(
 
 def children_of(coordinates: CoordinateSet, kept: Tensor) -> CoordinateSet:
     """The kept children, ``kept`` bool (n, 8), of every voxel: parent by parent, slots ascending."""
-    kept = kept.flatten()
-    last = kept.cumsum(0, dtype=torch.int32)
-    table = torch.where(kept, last - 1, -1).view(-1, 8)
+    last = kept.flatten().cumsum(0, dtype=torch.int32)
     n = int(last[-1]) if len(last) else 0
+    listing = list_children
     if use_triton(kept.device):
         from voxlume.sparse import lineage_triton as fast
 
-        coords, index = fast.list_children(coordinates.coords, table, n)
-    else:
-        coords, index = list_children(coordinates.coords, table, n)
-    return CoordinateSet(coords, coordinates.batch_size, Lineage(coordinates, index, table))
+        listing = fast.list_children
+    coords, index, children = listing(coordinates.coords, kept, last, n)
+    return CoordinateSet(coords, coordinates.batch_size, Lineage(coordinates, index, children))
 
 
-def list_children(coords: Tensor, children: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Write out a table of children.
+def list_children(coords: Tensor, kept: Tensor, last: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Write out the kept children.
 
     Parameters
     ----------
-    coords : int32 (n_parents, 4); children : int32 (n_parents, 8), rows 0..n-1 or -1, ascending.
+    coords : int32 (n_parents, 4); kept : bool (n_parents, 8); last : int32 (8 * n_parents,), how many are
+        kept up to and with each; n : how many in all.
 
     Returns
     -------
-    coords : int32 (n, 4); index : int32 (n,), 8 * row of the parent + slot.
+    coords : int32 (n, 4); index : int32 (n,), 8 * row of the parent + slot; children : int32 (n_parents, 8),
+        row of each child or -1.
     """
-    index = (children.flatten() >= 0).nonzero().squeeze(1)
+    children = torch.where(kept.flatten(), last - 1, -1).view(-1, 8)
+    index = kept.flatten().nonzero().squeeze(1)
     parent, slot = index >> 3, (index & 7).int()
     listed = coords[parent]
     listed[:, 1:] = 2 * listed[:, 1:] + torch.stack([slot & 1, slot >> 1 & 1, slot >> 2], dim=1)
-    return listed, index.int()
+    return listed, index.int(), children

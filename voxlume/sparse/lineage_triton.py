@@ -12,14 +12,18 @@ from torch import Tensor
 from voxlume.sparse.backend import cdiv, next_power_of_2
 
 
-def list_children(coords: Tensor, children: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Parents' coords (n_parents, 4), table (n_parents, 8) -> coords (n, 4), 8 parent + slot (n,); int32."""
+def list_children(coords: Tensor, kept: Tensor, last: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Parents' coords (n_parents, 4), kept bool (n_parents, 8), last (8 n_parents,) -> coords (n, 4), index
+    8 parent + slot (n,), children (n_parents, 8); int32."""
     listed = torch.empty((n, 4), dtype=torch.int32, device=coords.device)
     index = torch.empty(n, dtype=torch.int32, device=coords.device)
-    if n:
-        size = children.numel()
-        _list_kernel[(cdiv(size, 1024),)](coords, children, listed, index, size, SIZE=1024)
-    return listed, index
+    children = torch.empty((len(coords), 8), dtype=torch.int32, device=coords.device)
+    size = children.numel()
+    if size:
+        _list_kernel[(cdiv(size, 1024),)](
+            coords, kept.contiguous(), last, listed, index, children, size, SIZE=1024
+        )
+    return listed, index, children
 
 
 def gather_rows(x: Tensor, index: Tensor) -> Tensor:
@@ -65,10 +69,12 @@ def _link_kernel(coords, order, rank, parents, index, children, n, SIZE: tl.cons
 
 
 @triton.jit
-def _list_kernel(coords, children, listed, index, size, SIZE: tl.constexpr):
+def _list_kernel(coords, kept, last, listed, index, children, size, SIZE: tl.constexpr):
     at = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
-    child = tl.load(children + at, mask=at < size, other=-1).to(tl.int64)
-    here = child >= 0
+    here = tl.load(kept + at, mask=at < size, other=0) != 0
+    row = tl.load(last + at, mask=here, other=0) - 1
+    tl.store(children + at, row, mask=at < size)
+    child = row.to(tl.int64)
     parent = (at >> 3).to(tl.int64) * 4
     tl.store(index + child, at, mask=here)
     tl.store(listed + child * 4, tl.load(coords + parent, mask=here), mask=here)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from voxlume.sparse.backend import use_triton
 from voxlume.sparse.keys import voxel_keys
-from voxlume.sparse.lineage import parents_of
+from voxlume.sparse.lineage import bounds_within, parents_of
 from voxlume.sparse.tensor import CoordinateSet, Lineage
 
 OFFSETS = tuple((dx, dy, dz) for dx in (-1, 0, 1) for dy in (-1, 0, 1) for dz in (-1, 0, 1))
@@ -49,7 +49,7 @@ def _build(coordinates: CoordinateSet) -> Tensor:
         # Scattered voxels have almost as many parents: then there is nothing to gain.
         if 2 * len(lineage.parents) < len(coordinates):
             return derive(neighbor_map(lineage.parents), lineage)
-    return find(*voxel_keys(coordinates.coords))
+    return find(*voxel_keys(coordinates.coords, bounds=bounds_within(coordinates)))
 
 
 def find_neighbors(keys: Tensor, strides: tuple[int, int, int]) -> Tensor:

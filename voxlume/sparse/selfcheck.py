@@ -85,9 +85,11 @@ def _inference_checks(device: torch.device) -> Iterator[Check]:
         derive_neighbors(neighbors, lineage),
         0,
     )
+    kept = children >= 0
+    last = kept.flatten().cumsum(0, dtype=torch.int32)
     yield _compare(
         "listed children",
-        lambda: lineage_triton.list_children(coords, children, len(index))[1],
+        lambda: lineage_triton.list_children(coords, kept, last, len(index))[1],
         lineage.index,
         0,
     )
