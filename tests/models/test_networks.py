@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from voxlume.errors import ModelFileError
-from voxlume.models.flow_run import FlowRun
+from voxlume.models.flow_run import FlowRun, with_two_blocks
 from voxlume.models.flow_transformer import (
     FlowTransformer,
     FlowTransformerConfig,
@@ -73,6 +73,20 @@ def test_a_run_is_the_network() -> None:
     v = FlowRun(network, x)(x, t, network.prepare_condition(condition))
     with torch.no_grad():
         assert torch.equal(v.features, network(x, t, condition).features)
+
+
+@torch.no_grad()
+def test_a_network_cut_to_two_blocks_shares_its_weights_and_leaves_it_whole() -> None:
+    network = shaken(FlowTransformer(replace(FLOW, blocks=3)))
+    assert isinstance(network, FlowTransformer)
+    x, t, condition = torch.randn(1, 4, 3, 3, 3), torch.full((1,), 400.0), torch.randn(1, 5, 12)
+    before, short = network(x, t, condition), with_two_blocks(network)
+    expected = FlowTransformer(replace(FLOW, blocks=2))
+    kept = {name: v for name, v in network.state_dict().items() if not name.startswith("blocks.2.")}
+    expected.load_state_dict(kept)
+    assert torch.equal(short(x, t, condition), expected(x, t, condition))
+    assert torch.equal(network(x, t, condition), before)
+    assert {id(p) for p in short.parameters()} < {id(p) for p in network.parameters()}
 
 
 @pytest.mark.gpu

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import torch
@@ -41,6 +42,16 @@ class FlowRun:
         return with_values(x, self._recordings[condition](values_of(x), t_b))
 
 
+def with_two_blocks(network: FlowTransformer) -> FlowTransformer:
+    """The network less its third and further blocks, weights shared: it launches all kinds of its kernels.
+
+    One block would not do: what a block hands on is added in the next one.
+    """
+    short = copy(network)
+    short._modules = {**network._modules, "blocks": network.blocks[:2]}
+    return short
+
+
 class Recording:
     """A CUDA graph of one network, token set and condition, with the buffers it reads and writes."""
 
@@ -54,7 +65,7 @@ class Recording:
             side = torch.cuda.Stream()
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):  # kernels are compiled and chosen outside the recording
-                network(static, self._t, condition, layout)
+                with_two_blocks(network)(static, self._t, condition, layout)
             torch.cuda.current_stream().wait_stream(side)
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):

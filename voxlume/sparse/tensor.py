@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
@@ -135,7 +135,7 @@ class SparseTensor:
 
     def with_features(self, features: Tensor) -> SparseTensor:
         """Other features (n, c') on the same voxels; what was computed from the coordinates is shared."""
-        return replace(self, features=features)
+        return SparseTensor(self.coords, features, self.batch_size, self.cache)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> SparseTensor:
         """On another device (with a fresh cache) and/or with features of another dtype."""
