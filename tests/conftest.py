@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from voxlume.threads import sleep_while_waiting
+
+sleep_while_waiting()  # several test processes share the cores
+
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:

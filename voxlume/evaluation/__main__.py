@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from voxlume.data.sources import Source, mesh_sources, open_sources, procedural_sources, shuffled
 from voxlume.errors import VoxlumeError
 from voxlume.progress import Progress
+from voxlume.threads import sleep_while_waiting
 
 if TYPE_CHECKING:
     from voxlume.evaluation.report import Report, Tile
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    sleep_while_waiting()
     options = _parser().parse_args(arguments)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
