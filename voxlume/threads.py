@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 SHORT_SPIN = "1000"
-"""Rounds of the waiting loop before a thread sleeps: microseconds, where GNU OpenMP's own are milliseconds."""
+"""Rounds of the waiting loop before a thread sleeps: microseconds; GNU OpenMP's own are milliseconds."""
 
 
 def sleep_while_waiting() -> None:

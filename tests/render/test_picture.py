@@ -54,3 +54,15 @@ def test_file_to_file(tmp_path: Path) -> None:
     path = sorted(ASSETS_DIR.glob("*.glb"))[0]
     render_file(path, tmp_path / "out.png", 64)
     assert Image.open(tmp_path / "out.png").size[0] == 256
+
+
+def test_a_sheet_begins_with_the_picture_that_was_given() -> None:
+    asset = plain(sphere(12), base_color_factor=(0.1, 0.1, 0.8, 1))
+    given = np.zeros((30, 60, 4), np.uint8)
+    given[:, 30:] = (255, 0, 0, 255)
+    sheet = contact_sheet(asset, 80, before=given)
+    assert sheet.shape == (80 + 64, 320, 3)
+    assert sheet[40, 20].min() > 220  # clear: the paper shows
+    np.testing.assert_array_equal(sheet[40, 60], [255, 0, 0])
+    assert sheet[70, 40].min() > 220  # wider than high
+    np.testing.assert_array_equal(sheet[:80, 160:], contact_sheet(asset, 80)[:80, 80:240])

@@ -19,7 +19,9 @@ from voxlume.app.info import Info
 from voxlume.app.init_model import InitModel
 from voxlume.app.render import Render
 from voxlume.app.texture import Texture
+from voxlume.app.warm_up import WarmUp
 from voxlume.errors import VoxlumeError
+from voxlume.threads import sleep_while_waiting
 
 Command = (
     Annotated[Encode, tyro.conf.subcommand("encode")]
@@ -31,6 +33,7 @@ Command = (
     | Annotated[Texture, tyro.conf.subcommand("texture")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
     | Annotated[InitModel, tyro.conf.subcommand("init-model")]
+    | Annotated[WarmUp, tyro.conf.subcommand("warm-up")]
 )
 
 
@@ -39,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Whatever a user can cause ends in one line on standard error and status 1.
     """
+    sleep_while_waiting()
     arguments = sys.argv[1:] if arguments is None else arguments
     if list(arguments) == ["--version"]:
         print(f"voxlume {__version__}")

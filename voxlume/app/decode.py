@@ -34,11 +34,11 @@ class Decode:
         from voxlume.ovoxel.files import load_ovoxel
 
         check_output(self.output, ENDINGS)
-        options = self.export.options()
+        self.export.options()  # refuses what is not possible before anything is read
         began = time.perf_counter()
         voxels = load_ovoxel(self.input, self.resolution)
         with progress_bar() as progress:
-            written = export(voxels, self.output, options, progress=progress)
+            written = export(voxels, self.output, self.export.options(voxels.resolution), progress=progress)
         for note in written.notes:
             say(f"note: {note}")
         facts = {

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 class ExportOptions:
     """What the asset file holds."""
 
-    faces: int | None = 500_000
-    """At most so many triangles; None keeps all."""
-    texture_size: int = 2048
-    """Side of the textures in texels, 64 to 8192."""
+    faces: int | Literal["auto"] | None = "auto"
+    """At most so many triangles; None keeps all; auto: 500,000, of a grid up to 256 100,000."""
+    texture_size: int | Literal["auto"] = "auto"
+    """Side of the textures in texels, 64 to 8192; auto: 2048, of a grid up to 256 1024."""
     alpha_mode: Literal["auto", "opaque", "mask", "blend"] = "auto"
     """auto: opaque unless a clear part of the surface is translucent."""
     sides: Literal["auto", "single", "double"] = "auto"
@@ -40,17 +40,30 @@ class ExportOptions:
     vertex_colors: bool = False
     """The surface as it is, all of it, with colours at its vertices and no textures."""
 
-    def options(self) -> Options:
-        """For :func:`voxlume.mesh.export.export`."""
+    def options(self, resolution: int | None = None) -> Options:
+        """For :func:`voxlume.mesh.export.export`.
+
+        Parameters
+        ----------
+        resolution : of the voxels, for what is chosen by it; None while it is not known.
+
+        Raises
+        ------
+        VoxlumeError : an option that is not possible.
+        """
         from voxlume.asset import AlphaMode
         from voxlume.mesh.clean import CleanOptions
         from voxlume.mesh.export import ExportOptions as Options
-        from voxlume.mesh.textured import TexturedOptions
+        from voxlume.mesh.export import fitting_sizes
+        from voxlume.mesh.textured import DEFAULT_FACES, DEFAULT_TEXTURE_SIZE, TexturedOptions
 
         modes: dict[str, AlphaMode] = {"opaque": "OPAQUE", "mask": "MASK", "blend": "BLEND"}
+        faces, texture_size = DEFAULT_FACES, DEFAULT_TEXTURE_SIZE
+        if resolution is not None:
+            faces, texture_size = fitting_sizes(resolution)
         textured = TexturedOptions(
-            faces=self.faces,
-            texture_size=self.texture_size,
+            faces=faces if self.faces == "auto" else self.faces,
+            texture_size=texture_size if self.texture_size == "auto" else self.texture_size,
             cleaning=CleanOptions(remove_hidden=self.remove_hidden) if self.clean else None,
             remesh=self.remesh,
             normal_map=self.normal_map,

@@ -17,6 +17,7 @@ from voxlume.app.sampler_options import Sampler
 from voxlume.errors import VoxlumeError
 
 if TYPE_CHECKING:
+    from voxlume.asset import Asset
     from voxlume.pipelines.image_to_3d import Generated, ImageTo3DOptions
 
 
@@ -54,6 +55,8 @@ class Generate:
     forecast: bool = False
     """Extrapolate about half of the steps: faster, slightly different."""
     export: Annotated[ExportOptions, tyro.conf.arg(name="")] = field(default_factory=ExportOptions)
+    picture: Path | None = None
+    """Also draw the result beside its picture, with the maps of its material, into this PNG."""
     save_latents: Path | None = None
     """Folder for the result of every stage."""
     from_latents: Path | None = None
@@ -67,8 +70,10 @@ class Generate:
 
         *pictures, output = self._files()
         check_output(output, ENDINGS)
+        if self.picture is not None:
+            check_output(self.picture, (".png",))
         options = self._options()
-        export_options = self.export.options()
+        self.export.options()  # refuses what is not possible before anything is loaded
         began = time.perf_counter()
         pipeline = ImageTo3D.from_pretrained(self.model.model, **self.model.arguments())
         options = self._with_type(options, pipeline)
@@ -82,14 +87,20 @@ class Generate:
             )
         samples = []
         for index, result in enumerate(results):
-            path = output if len(results) == 1 else output.with_stem(f"{output.stem}_{index}")
+            path = _numbered(output, index, len(results))
             for warning in result.warnings:
                 say(f"warning: {path.name}: {warning}")
             with progress_bar() as progress:
+                export_options = self.export.options(result.ovoxel.resolution)
                 written = export(result.ovoxel, path, export_options, progress=progress)
             for note in written.notes:
                 say(f"note: {path.name}: {note}")
-            samples.append(_facts(result, path))
+            facts = _facts(result, path)
+            if self.picture is not None:
+                drawn = _numbered(self.picture, index, len(results))
+                _draw(written.asset, result, pictures[0] if pictures else None, drawn)
+                facts["picture"] = str(drawn)
+            samples.append(facts)
         seconds = {"seconds": time.perf_counter() - began}
         if self.json and len(samples) != 1:
             show({"samples": samples} | seconds, "", True)
@@ -136,6 +147,23 @@ class Generate:
             raise VoxlumeError("give --resolution or --pipeline-type, not both")
         base = pipeline.folder.config.base_resolution
         return replace(options, pipeline_type=type_of_resolution(self.resolution, base).name)
+
+
+def _numbered(path: Path, index: int, count: int) -> Path:
+    return path if count == 1 else path.with_stem(f"{path.stem}_{index}")
+
+
+def _draw(asset: Asset | None, result: Generated, picture: Path | None, out: Path) -> None:
+    """A sheet of the asset, or of the voxels themselves, with the picture that it was made from."""
+    import numpy as np
+
+    from voxlume.mesh.from_voxels import surface_of
+    from voxlume.pipelines.preprocess import fit, read_image, to_rgba
+    from voxlume.render.picture import contact_sheet, save_png
+
+    before = None if picture is None else np.asarray(fit(to_rgba(read_image(picture))))
+    asset = asset or surface_of(result.ovoxel, exact_alpha=True)
+    save_png(contact_sheet(asset, before=before), out)
 
 
 def _facts(result: Generated, path: Path) -> dict[str, Any]:

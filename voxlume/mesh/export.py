@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from voxlume.asset import Asset
 from voxlume.mesh import write
 from voxlume.mesh.from_voxels import surface_of
-from voxlume.mesh.textured import TexturedOptions, textured_asset
+from voxlume.mesh.textured import DEFAULT_FACES, DEFAULT_TEXTURE_SIZE, TexturedOptions, textured_asset
 from voxlume.mesh.write_glb import Compression
 from voxlume.mesh.write_images import ImageFormat
 from voxlume.mesh.write_stl import LONGEST_SIDE_MM
@@ -16,6 +17,8 @@ from voxlume.progress import Progress
 
 ENDINGS = (*write.ENDINGS, ".vxz", ".npz")
 """Endings of the files that :func:`export` writes."""
+
+SMALL_RESOLUTION, SMALL_FACES, SMALL_TEXTURE_SIZE = 256, 100_000, 1024
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,24 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the numbers of the mesh (0 for voxel files) and what the format could not hold."""
+    """What was written: the numbers of the mesh (0 for voxel files) and what the format could not hold.
+
+    Attributes
+    ----------
+    asset : what was written; None for voxel files.
+    """
 
     vertices: int = 0
     faces: int = 0
     notes: tuple[str, ...] = ()
+    asset: Asset | None = None
+
+
+def fitting_sizes(resolution: int) -> tuple[int, int]:
+    """Faces and texture size that show what a grid of this resolution holds without slowing a small one."""
+    if resolution <= SMALL_RESOLUTION:
+        return SMALL_FACES, SMALL_TEXTURE_SIZE
+    return DEFAULT_FACES, DEFAULT_TEXTURE_SIZE
 
 
 def export(
@@ -82,4 +98,4 @@ def export(
         compression=options.compression,
         longest_side_mm=options.longest_side_mm,
     )
-    return Exported(asset.num_vertices, asset.num_faces, notes)
+    return Exported(asset.num_vertices, asset.num_faces, notes, asset)

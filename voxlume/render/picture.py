@@ -50,8 +50,15 @@ def render_views(
     return pictures
 
 
-def contact_sheet(asset: Asset, size: int = 512) -> NDArray[np.uint8]:
+def contact_sheet(
+    asset: Asset, size: int = 512, before: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
     """Four shaded views above the material of the first: base colour, normal, metallic, roughness, alpha.
+
+    Parameters
+    ----------
+    before : the picture, uint8 (h, w, 4) with straight alpha, that the asset was made from: shown first, in
+        place of the last view.
 
     Returns
     -------
@@ -65,12 +72,16 @@ def contact_sheet(asset: Asset, size: int = 512) -> NDArray[np.uint8]:
     floor = floor_shadow(scene)
     small = 4 * size // 5
     sheet = Image.new("RGB", (4 * size, size + small), sheet_color())
-    for i, view in enumerate(FIXED_VIEWS):
+    column = 0
+    if before is not None:
+        _paste(sheet, fitted_on_paper(before, size), (0, 0), "input")
+        column = 1
+    for i, view in enumerate(FIXED_VIEWS[: 4 - column]):
         camera = orbit(scene.center, scene.radius, view)
         frame = draw(scene, camera, size, size)
         if i == 0:
             first = frame, camera
-        _paste(sheet, on_paper(frame, scene, camera, floor), (i * size, 0), view.name)
+        _paste(sheet, on_paper(frame, scene, camera, floor), ((column + i) * size, 0), view.name)
     tiles = material_tiles(*first)
     for i, name in enumerate(MAPS):
         tile = np.asarray(Image.fromarray(tiles[name]).resize((small, small), Image.Resampling.LANCZOS))
@@ -130,6 +141,16 @@ def on_paper(frame: Frame, scene: Scene, camera: Camera, floor: NDArray[np.float
     )
     paper = float(srgb_to_linear(np.array(_PAPER))) * (1 - 0.72 * dark[..., None])
     return encode(frame.color + frame.passed * paper)
+
+
+def fitted_on_paper(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """A picture uint8 (h, w, 4) with straight alpha in the middle of a light square (size, size, 3)."""
+    paper = Image.new("RGBA", (size, size), (*sheet_color(), 255))
+    scale = 0.86 * size / max(picture.shape[:2])  # about as large as the views show an object
+    height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+    resized = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)
+    paper.alpha_composite(resized, ((size - width) // 2, (size - height) // 2))
+    return np.asarray(paper.convert("RGB"))
 
 
 def cut_out(frame: Frame) -> NDArray[np.uint8]:

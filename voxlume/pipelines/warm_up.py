@@ -1,0 +1,67 @@
+"""Compile the kernels of generating, decoding and drawing before anybody waits for a result.
+
+numba compiles a kernel when it first runs and keeps it on disk. All of them together take minutes on two
+cores, which belong to setting up, not to the first picture.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from voxlume.mesh.export import ExportOptions, export
+from voxlume.mesh.read import load
+from voxlume.mesh.textured import TexturedOptions
+from voxlume.ovoxel.grid import OVoxel
+from voxlume.pipelines.sanity import check_ovoxel
+from voxlume.progress import Progress, report
+from voxlume.render.picture import contact_sheet
+
+RESOLUTION = 32
+
+
+def warm_up(progress: Progress | None = None) -> None:
+    """Write and draw small objects, a clear and an opaque one, as ``voxlume generate`` does with its results.
+
+    Raises
+    ------
+    Cancelled : by the callback.
+    """
+    options = ExportOptions(TexturedOptions(faces=1000, texture_size=128))
+    with tempfile.TemporaryDirectory() as folder:
+        for done, alpha in enumerate((0.3, 1.0)):
+            report(progress, done, 2, "compiling")
+            ovoxel, _ = check_ovoxel(small_object(alpha))
+            path = Path(folder) / "object.glb"
+            asset = export(ovoxel, path, options).asset
+            assert asset is not None
+            for surface in (asset, load(path)):  # read-only textures have kernels of their own
+                contact_sheet(surface, 64)
+    report(progress, 2, 2, "compiling")
+
+
+def small_object(alpha: float) -> OVoxel:
+    """A ball and a crumb as a decoder makes them; ``alpha`` is that of the ball's upper half."""
+    n, axes = RESOLUTION, (0, 1, 2)
+    corner = np.stack(np.meshgrid(*[np.arange(n)] * 3, indexing="ij"), axis=-1)
+    inside = np.linalg.norm(corner - n / 2, axis=-1) < 0.4 * n
+    inside[3:5, 3:5, 3:5] = True
+    crossed, touched = np.zeros((n, n, n, 3), bool), np.zeros((n, n, n), bool)
+    for axis in axes:
+        start = np.roll(inside, [-int(a != axis) for a in axes], axes)  # see OVoxel.intersected
+        crossed[..., axis] = start != np.roll(start, -1, axis)
+        for shift in np.ndindex(2, 2):
+            touched |= np.roll(crossed[..., axis], shift, [a for a in axes if a != axis])
+    coords = np.argwhere(touched).astype(np.int32)
+    attributes = np.full((len(coords), 6), [0.7, 0.4, 0.2, 0.0, 0.5, 1.0], np.float32)
+    attributes[coords[:, 2] > n // 2, 5] = alpha
+    return OVoxel(
+        resolution=n,
+        coords=coords,
+        dual_vertices=np.full((len(coords), 3), 0.5, np.float32),
+        intersected=crossed[tuple(coords.T)],
+        attributes=attributes,
+        splitting_weights=np.ones(len(coords), np.float32),
+    )
