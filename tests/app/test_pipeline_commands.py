@@ -139,7 +139,6 @@ def test_one_line_for_what_a_user_gets_wrong(
         (["generate", *model], "IMAGE... OUT"),
         (["generate", str(tmp_path / "no.png"), out, *model], "does not exist"),
         (["generate", str(clear), out, *model], "fully transparent"),
-        (["generate", image, out, *QUICK], "bundled model is not part of this version"),
         (["generate", image, out, "--model", str(tmp_path)], "no pipeline.json"),
         (["generate", image, out, *model, "--pipeline-type", "77"], "no pipeline type '77'"),
         (["generate", image, out, *model, "--resolution", "77"], "no pipeline type '77_cascade'"),

@@ -127,7 +127,6 @@ def test_sources(tiny_model: Path, tmp_path: Path) -> None:
         (tmp_path / "file", "is a file"),
         (tmp_path / "absent", "neither a folder"),
         ("no such thing", "neither a folder"),
-        ("bundled", "not part of this version"),
     ):
         with pytest.raises(ModelFileError, match=message):
             open_source(source)

@@ -1,4 +1,4 @@
-"""``voxlume doctor``: what is installed, what it runs on, and whether its kernels are right."""
+"""``voxlume doctor``: what is installed, what it runs on, whether its kernels and its own model are right."""
 
 from __future__ import annotations
 
@@ -45,7 +45,6 @@ def examine() -> dict[str, Any]:
     import torch
 
     from voxlume import __version__
-    from voxlume.pipelines.model_folder import open_source
 
     versions = {name: _version(name) for name in PACKAGES}
     devices = [_device(torch.device("cpu"))]
@@ -57,10 +56,10 @@ def examine() -> dict[str, Any]:
         for name, (purpose, how) in OPTIONAL.items()
         if find_spec(name) is None
     ]
-    try:
-        open_source("bundled")
-    except Exception as error:
-        missing.append({"package": "bundled model", "for": "running without a download", "how": str(error)})
+    model = _bundled_model()
+    if model is None:
+        purpose, how = "running without a download", "use --model with a folder or microsoft/TRELLIS.2-4B"
+        missing.append({"package": "bundled model", "for": purpose, "how": how})
     return {
         "voxlume": __version__,
         "python": platform.python_version(),
@@ -68,9 +67,30 @@ def examine() -> dict[str, Any]:
         "versions": versions,
         "offline": os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"),
         "devices": devices,
+        "model": model,
         "missing": missing,
-        "healthy": all(check["passed"] for device in devices for check in device["checks"]),
+        "healthy": all(check["passed"] for device in devices for check in device["checks"])
+        and not (model and model["problems"]),
     }
+
+
+def _bundled_model() -> dict[str, Any] | None:
+    """The model that comes with the package and what is wrong with it; None where there is none."""
+    from voxlume.errors import ModelFileError
+    from voxlume.pipelines.model_folder import BUNDLED, IMAGE_TO_3D, TEXTURING, ModelFolder
+
+    if not (BUNDLED / IMAGE_TO_3D).is_file():
+        return None
+    problems: list[str] = []
+    for description in (IMAGE_TO_3D, TEXTURING):
+        try:
+            folder = ModelFolder.from_pretrained("bundled", pipeline=description)
+        except ModelFileError as error:
+            problems.append(str(error))
+        else:
+            problems += [problem for problem in folder.problems() if problem not in problems]
+    size = sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file())
+    return {"megabytes": round(size / 1e6, 1), "problems": problems}
 
 
 def _version(package: str) -> str | None:
@@ -148,11 +168,18 @@ def _print(facts: dict[str, Any]) -> None:
         for check in device["checks"]:
             mark = "[green]ok[/green]    " if check["passed"] else "[red]FAILED[/red]"
             console.print(f"  {mark}  {escape(check['detail'])}", highlight=False)
+    model = facts["model"]
+    if model:
+        console.print(f"\n[bold]bundled model[/bold]  {model['megabytes']} MB", highlight=False)
+        for problem in model["problems"]:
+            console.print(f"  [red]BROKEN[/red]  {escape(problem)}", highlight=False)
+        if not model["problems"]:
+            console.print("  [green]ok[/green]      every network is there", highlight=False)
     if facts["missing"]:
         console.print("\n[bold]not here[/bold]")
     for part in facts["missing"]:
         console.print(f"  {escape(part['package'])} ({part['for']}): {escape(part['how'])}", highlight=False)
-    if not facts["healthy"]:
+    if not all(check["passed"] for device in facts["devices"] for check in device["checks"]):
         console.print(
             "\n[red]A check failed:[/red] results on that device are not to be trusted. "
             "VOXLUME_KERNELS=reference uses the plain kernels."

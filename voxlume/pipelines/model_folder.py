@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 IMAGE_TO_3D = "pipeline.json"
 TEXTURING = "texturing_pipeline.json"
 
+BUNDLED = Path(voxlume.__file__).parent / "weights"
+"""The folder of the small model that comes with the package."""
+
 PUBLISHED_BASE_RESOLUTION = 512
 
 IMAGE_ENCODER = "image_encoder"
@@ -129,13 +132,12 @@ def open_source(source: str | Path, revision: str | None = None) -> Files:
     ModelFileError : it is none of these, or this version bundles no model.
     """
     if str(source) == "bundled":
-        weights = Path(voxlume.__file__).parent / "weights"
-        if not (weights / IMAGE_TO_3D).is_file():
+        if not (BUNDLED / IMAGE_TO_3D).is_file():
             raise ModelFileError(
                 "the small bundled model is not part of this version; use --model microsoft/TRELLIS.2-4B "
                 "(downloads about 16 GB), --model FOLDER, or `voxlume init-model DIR` for random weights"
             )
-        return FolderFiles(weights)
+        return FolderFiles(BUNDLED)
     folder = Path(source).expanduser()
     if folder.is_dir():
         return FolderFiles(folder)
@@ -233,6 +235,20 @@ class ModelFolder:
         else:
             path = Path(f"{self.stem(key)}.safetensors")
         return sum(math.prod(tensor.shape) for tensor in read_header(path).values())
+
+    def problems(self) -> list[str]:
+        """What keeps networks that the description names from loading, one line each.
+
+        Looks at headers only. Files of a hub repository are fetched for it.
+        """
+        found = []
+        for key in sorted(self.config.models):
+            try:
+                self.network_config(key)
+                self.weight_count(key)
+            except ModelFileError as error:
+                found.append(str(error))
+        return found
 
     @property
     def _own_encoder(self) -> bool:
