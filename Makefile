@@ -1,18 +1,16 @@
 # `make demo` shows the package at work, `make test` proves it; both set up .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
+# Another picture of examples/, or one of yours there.
+EXAMPLE ?= armchair
 
 .PHONY: demo test check format clean-cache
 
 demo: .venv/ready
 	@mkdir -p out
-	$(BIN)/python -m examples.lantern out/lantern.glb
-	$(BIN)/voxlume encode out/lantern.glb out/lantern.vxz --resolution 256
-	$(BIN)/voxlume decode out/lantern.vxz out/lantern_decoded.glb
-	$(BIN)/voxlume compare out/lantern.glb out/lantern.vxz --picture out/lantern.png
+	$(BIN)/voxlume generate examples/$(EXAMPLE).png out/$(EXAMPLE).glb --picture out/$(EXAMPLE).png
 	@echo
-	@echo "The picture: out/lantern.png (above the source, below what came back from out/lantern.vxz)."
-	@echo "Next: $(BIN)/voxlume encode YOUR.glb out/yours.vxz && $(BIN)/voxlume render out/yours.vxz out/yours.png"
+	@echo "Look at out/$(EXAMPLE).png, open out/$(EXAMPLE).glb; next: $(BIN)/voxlume generate YOUR_PICTURE.png out/yours.glb"
 
 test: .venv/ready check
 	$(BIN)/python -m pytest -n auto --dist loadfile
@@ -34,4 +32,6 @@ clean-cache:
 	# PyTorch by itself first, so that its pinned build is taken as it is.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	# Compiled kernels are kept beside the sources; without this the first result would wait for them.
+	$(BIN)/voxlume warm-up
 	touch $@
