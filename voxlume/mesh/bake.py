@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,7 @@ def bake(
     normals: NDArray[np.float32] | None = None,
     size: int = 2048,
     placement: Placement | None = None,
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> BakedTextures:
     """Give every texel the material of the original surface where it is nearest to the texel.
@@ -69,6 +71,7 @@ def bake(
         them into the source's.
     size : side of the textures, see :data:`voxlume.mesh.unwrap.TEXTURE_SIZES`.
     placement : of the voxels' cube in the asset's frame.
+    device : a CUDA device looks points up with Triton; without Triton all is done on the CPU.
 
     Raises
     ------
@@ -90,25 +93,20 @@ def bake(
     if normals is not None:
         frames = tangent_frames(corners, uvs[faces], _to_model_axes(normals)[faces])
         detail = np.zeros((size, size, 3), np.uint8)
+    look_up = look_up_on(device, source, corners, facing)
     strip = max(1, _TEXELS_AT_ONCE // size)
     for first in range(0, size, strip):
         report(progress, first, size, "baking")
         rows = slice(first, min(first + strip, size))
         face, weights = assign_texels(uvs, faces, size, (rows.start, rows.stop))
-        row, column = np.nonzero(face >= 0)
-        if not len(row):
+        if not (face >= 0).any():
             continue
-        chosen = face[row, column]
-        share = weights[row, column]
-        at = _positions(corners, chosen, share)
-        found, place = source.nearest(at, facing[chosen])
-        values = np.rint(source.material(at, found, place) * 255).astype(np.uint8)
-        base_color[first + row, column] = values[:, [0, 1, 2, 5]]
-        metallic_roughness[first + row, column, 1:] = values[:, [4, 3]]
-        covered[first + row, column] = True
+        values, found, place = look_up(face, weights)
+        _write(face, values, base_color[rows], metallic_roughness[rows], covered[rows])
         if detail is not None:
+            row, column = np.nonzero(face >= 0)
             detail[first + row, column] = in_tangent_space(
-                source.normals(found, place), frames, chosen, share
+                source.normals(found(), place()), frames, face[row, column], weights[row, column]
             )
     if not covered.any():
         raise AssetError("the mesh's UVs touch no texel of the texture; unwrap it anew")
@@ -118,6 +116,58 @@ def bake(
         fill_gaps(detail, covered)
     report(progress, size, size, "baking")
     return BakedTextures(base_color, metallic_roughness, covered, detail)
+
+
+_Found = tuple[NDArray[np.uint8], Callable[[], NDArray[np.int32]], Callable[[], NDArray[np.float64]]]
+_LookUp = Callable[[NDArray[np.int32], NDArray[np.float32]], _Found]
+"""Faces and weights of a strip of texels -> uint8 (r, size, 6) channels, those of texels without a face of no
+use; then, for the texels with one, the source's faces and the weights there."""
+
+
+def look_up_on(
+    device: str, source: SourceSurface, corners: NDArray[np.float64], facing: NDArray[np.float64]
+) -> _LookUp:
+    """How to find what the texels of a mesh with these corners (m, 3, 3) and normals (m, 3) show."""
+    if device.startswith("cuda") and source.attributes is not None:
+        from voxlume.backend import triton_installed, twins_forced
+
+        if triton_installed() and not twins_forced():
+            from voxlume.mesh.source_surface_triton import surface_on
+
+            surface = surface_on(device, source)
+            if surface is not None:
+                return surface.texel_look_up(source, corners, facing)
+
+    def look_up(face: NDArray[np.int32], weights: NDArray[np.float32]) -> _Found:
+        texels = np.flatnonzero(face.reshape(-1) >= 0)
+        chosen, share = face.reshape(-1)[texels], weights.reshape(-1, 2)[texels]
+        at = _positions(corners, chosen, share)
+        found, place = source.nearest(at, facing[chosen])
+        values = np.zeros((*face.shape, 6), np.uint8)
+        values.reshape(-1, 6)[texels] = np.rint(source.material(at, found, place) * 255)
+        return values, lambda: found, lambda: place
+
+    return look_up
+
+
+@parallel_kernel
+def _write(
+    face: NDArray[np.int32],
+    values: NDArray[np.uint8],
+    base_color: NDArray[np.uint8],
+    metallic_roughness: NDArray[np.uint8],
+    covered: NDArray[np.bool_],
+) -> None:
+    """The channels of a strip's texels into its rows of the textures."""
+    for row in prange(len(face)):
+        for column in range(face.shape[1]):
+            if face[row, column] >= 0:
+                for c in range(3):
+                    base_color[row, column, c] = values[row, column, c]
+                base_color[row, column, 3] = values[row, column, 5]
+                metallic_roughness[row, column, 1] = values[row, column, 4]
+                metallic_roughness[row, column, 2] = values[row, column, 3]
+                covered[row, column] = True
 
 
 def _to_model_axes(vectors: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -25,7 +25,12 @@ FARTHEST = 8.0
 PATIENCE = 4.0
 """How much farther than the nearest face one that faces the right way may be."""
 
-_FIRST_RADIUS = 0.25  # voxels; doubles until something is found
+FIRST_RADIUS = 0.25
+"""Voxels that are searched first; doubles until something is found."""
+
+LARGEST_POINT = 1e7
+"""Sum of coordinates from which on a point is not looked up."""
+
 _PROBES = 256  # faces of each part of a mesh, about, that tell its winding
 _TRUSTED = 0.8  # agreement, from -1 to 1, from which on windings choose between the sides of a wall
 
@@ -42,6 +47,8 @@ class SourceSurface:
     faces : int32 (m, 3), by the voxel that they belong to.
     attributes : float32 (n, 6) in [0, 1], or None for bare geometry.
     index : of the voxels, in the order of their keys.
+    starts : int64 (n + 1,), where each voxel's faces begin.
+    overshoot : how far a vertex lies outside its voxel at most.
     """
 
     def __init__(self, ovoxel: OVoxel) -> None:
@@ -71,9 +78,9 @@ class SourceSurface:
             self.attributes = np.clip(ovoxel.attributes[order], 0, 1).astype(np.float32)
         # A quad's own voxel is the first of its four in the order of keys.
         owner = self.faces.reshape(-1, 6).min(axis=1)
-        self._starts = 2 * np.searchsorted(owner, np.arange(len(self.index) + 1)).astype(np.int64)
+        self.starts = 2 * np.searchsorted(owner, np.arange(len(self.index) + 1)).astype(np.int64)
         self._corner_normals: tuple[NDArray[np.int32], NDArray[np.float32]] | None = None
-        self._overshoot = float(max(0.0, -dual.min(), dual.max() - 1))
+        self.overshoot = float(max(0.0, -dual.min(), dual.max() - 1))
 
     def nearest(
         self, points: NDArray[np.float64], normals: NDArray[np.float64] | None = None
@@ -94,7 +101,7 @@ class SourceSurface:
         face, weights = np.full(len(points), -1, np.int32), np.zeros((len(points), 3))
         facing = np.zeros((0, 3)) if normals is None else np.ascontiguousarray(normals, np.float64)
         _nearest_faces(
-            self.index.keys, self.index.slabs, self.index.first_x, self._starts, self._overshoot,
+            self.index.keys, self.index.slabs, self.index.first_x, self.starts, self.overshoot,
             self.vertices, self.faces, np.ascontiguousarray(points, np.float64), facing, face, weights,
         )  # fmt: skip
         return face, weights
@@ -248,12 +255,12 @@ def _nearest_faces(
     facing = len(normals) > 0
     for row in prange(len(points)):
         x, y, z = points[row, 0], points[row, 1], points[row, 2]
-        if not abs(x) + abs(y) + abs(z) < 1e7:
+        if not abs(x) + abs(y) + abs(z) < LARGEST_POINT:
             continue
         near_any, near_facing = np.inf, np.inf
         any_face, facing_face = -1, -1
         any_s, any_t, facing_s, facing_t = 0.0, 0.0, 0.0, 0.0
-        radius = _FIRST_RADIUS
+        radius = FIRST_RADIUS
         while radius <= FARTHEST:
             # A voxel's quads end before the voxel after the next.
             back, ahead = radius + 2 + overshoot, radius + overshoot

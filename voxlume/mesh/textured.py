@@ -92,7 +92,8 @@ def textured_asset(
 
     Raises
     ------
-    VoxlumeError : no surface, values that are not finite, a budget, texture size or device that is not possible.
+    VoxlumeError : no surface, values that are not finite, a budget, texture size or device that is not
+        possible.
     Cancelled : by the callback.
     """
     options = options or TexturedOptions()
@@ -128,6 +129,7 @@ def textured_asset(
         normals=mesh.normals if options.normal_map else None,
         size=options.texture_size,
         placement=ovoxel.placement,
+        device=device,
         progress=progress,
     )
     mode = options.alpha_mode or source_alpha_mode(source)
