@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.random_model import RandomModel, published_networks
 from benchmarks.report import environment, keep
@@ -30,6 +30,7 @@ from voxlume.errors import MemoryBudgetError
 from voxlume.flow.sampler import PUBLISHED_MATERIAL, PUBLISHED_SHAPE, PUBLISHED_STRUCTURE
 from voxlume.models.flow_run import FlowRun
 from voxlume.models.flow_transformer import FlowTransformer, FlowTransformerConfig
+from voxlume.models.layers import silu_mlp, silu_mlp_reference
 from voxlume.models.sc_vae import DecoderConfig, ScVaeDecoder, ScVaeEncoder
 from voxlume.models.subdivision import subdivision_masks
 from voxlume.pipelines import stages
@@ -226,6 +227,23 @@ class Bench:
             self.time(f"convolution {channels}", partial(submanifold_conv3d, x, weight), operations)
             here, channels = parents_of(here).parents, 2 * channels
 
+    def mlps(self) -> None:
+        """The MLPs of the wide levels in one kernel and as the products and activations that it replaces."""
+        dtype = torch.float16 if self.device.type == "cuda" else torch.float32
+        for resolution in (self.scale.low, self.scale.high):
+            here = self.levels[resolution]
+            for c in (128, 256):
+                here = parents_of(here).parents
+                n, grid = len(here), resolution * 64 // c
+                h, residual = (torch.randn(n, c, device=self.device, dtype=dtype) for _ in range(2))
+                widen, narrow = nn.Linear(c, 4 * c), nn.Linear(4 * c, c)
+                for layer in (widen, narrow):
+                    layer.to(self.device, dtype)
+                operations = 16.0 * n * c * c
+                for kind, mlp in (("one kernel", silu_mlp), ("step by step", silu_mlp_reference)):
+                    work = partial(mlp, h, widen, narrow, residual)
+                    self.time(f"MLP {c} at {grid}, {kind}", work, operations)
+
     def cascade(self, budget: float | None = math.inf) -> Row:
         """All networks of the cascade once, through the pipeline's own stages; milliseconds and peak."""
         networks = (
@@ -383,7 +401,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--scale", choices=("full", "small"), default="full")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--rows", default="flows,autoencoders,convolutions,first,cascade,budgets")
+    parser.add_argument("--rows", default="flows,autoencoders,convolutions,mlps,first,cascade,budgets")
     parser.add_argument("--out", type=Path, help="folder for the JSON (default: benchmarks/results)")
     parser.add_argument("--only-first", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -401,7 +419,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         """What is known so far, so that a run that is cut short leaves its finished rows."""
         return keep(result | {"rows": bench.rows}, name, options.out)
 
-    for group in ("convolutions", "flows", "autoencoders"):
+    for group in ("convolutions", "mlps", "flows", "autoencoders"):
         if group in rows:
             getattr(bench, group)()
             bench.networks.release()

@@ -10,7 +10,7 @@ import sys
 import torch
 from torch import Tensor, nn
 
-from voxlume.models import fused
+from voxlume.models import fused, fused_mlp
 from voxlume.models.layers import (
     FINAL_NORM_EPS,
     NORM_EPS,
@@ -18,6 +18,7 @@ from voxlume.models.layers import (
     normalized_heads_reference,
     plain_layer_norm,
     rotary_phases,
+    silu_mlp_reference,
     silu_norm_reference,
 )
 
@@ -73,6 +74,16 @@ def main(device: str, dtype: torch.dtype) -> None:
             expected = normalized_heads_reference(x, gamma, phases)
             check("rotated heads", fused.heads(x, gamma, phases.cos, phases.sin), expected)
             check("heads", fused.heads(x, gamma, None, None), normalized_heads_reference(x, gamma, None))
+    # Products of float32 may be rounded to TF32 there: the kernel is for half precision.
+    half = torch.float16 if dtype == torch.float32 else dtype
+    for n, channels, hidden in ((1, 64, 64), (150, 64, 192), (130, 128, 128)):
+        h, residual = draw(n, channels).to(half), draw(n, channels).to(half)
+        widen = nn.Linear(channels, hidden).to(device, half)
+        narrow = nn.Linear(hidden, channels).to(device, half)
+        if fused_mlp.fits(h):
+            weights = (widen.weight, widen.bias, narrow.weight, narrow.bias)
+            expected = silu_mlp_reference(h, widen, narrow, residual)
+            check("SiLU MLP", fused_mlp.silu_mlp(h, *weights, residual), expected)
     assert not fused.heads(
         torch.zeros(1, 2, 8, device=device), torch.ones(2, 8, device=device), None, None
     ).any()

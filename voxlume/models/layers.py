@@ -297,9 +297,23 @@ def gelu_linear(x_nc: Tensor, layer: nn.Linear) -> Tensor:
     return F.gelu(layer(x_nc), approximate="tanh")
 
 
-def silu_linear(x_nc: Tensor, layer: nn.Linear) -> Tensor:
-    """SiLU of a linear layer."""
-    return F.silu(layer(x_nc), inplace=not torch.is_grad_enabled())
+def silu_mlp(h_nc: Tensor, widen: nn.Linear, narrow: nn.Linear, residual_nc: Tensor) -> Tensor:
+    """residual + narrow(SiLU(widen(h)))."""
+    if use_fused(h_nc) and h_nc.dtype == residual_nc.dtype == widen.weight.dtype:
+        from voxlume.models import fused_mlp
+
+        if fused_mlp.fits(h_nc):
+            weights = (widen.weight, widen.bias, narrow.weight, narrow.bias)
+            return fused_mlp.silu_mlp(h_nc, *weights, residual_nc)
+    return silu_mlp_reference(h_nc, widen, narrow, residual_nc)
+
+
+def silu_mlp_reference(h_nc: Tensor, widen: nn.Linear, narrow: nn.Linear, residual_nc: Tensor) -> Tensor:
+    def mlp(rows: Tensor) -> Tensor:
+        return narrow(F.silu(widen(rows), inplace=not torch.is_grad_enabled()))
+
+    row_bytes = (widen.out_features + 2 * narrow.out_features) * h_nc.element_size()
+    return residual_nc + in_chunks(mlp, h_nc, row_bytes)
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], x_nc: Tensor, row_bytes: int) -> Tensor:
@@ -395,7 +409,7 @@ def fused_gradients_are_right(device: torch.device) -> bool:
 @cache
 def fused_kernels_are_right(device: torch.device) -> bool:
     """Compare every fused kernel with its twin on this device, once; a difference is warned about."""
-    from voxlume.models import fused
+    from voxlume.models import fused, fused_mlp
 
     generator = torch.Generator().manual_seed(0)
 
@@ -408,7 +422,7 @@ def fused_kernels_are_right(device: torch.device) -> bool:
         phases = rotary_phases((torch.arange(111).reshape(37, 3)).to(device), 24)
         heads = x.unflatten(1, (4, 24))
         layer = nn.Linear(96, 64, device=device, dtype=torch.float16)
-        pairs = (
+        pairs: tuple[tuple[Tensor, Tensor], ...] = (
             (
                 fused.norm(x, NORM_EPS, weight_bc=scale, bias_bc=shift, one_plus=True, sample_n=sample)[1],
                 modulated_layer_norm_reference(x, shift, scale, sample),
@@ -427,6 +441,14 @@ def fused_kernels_are_right(device: torch.device) -> bool:
                 F.gelu(layer(x), approximate="tanh"),
             ),
         )
+        for channels in (64, 128, 256):
+            h, more = draw(150, channels), draw(150, channels)
+            if fused_mlp.fits(h):
+                widen = nn.Linear(channels, 128, device=device, dtype=torch.float16)
+                narrow = nn.Linear(128, channels, device=device, dtype=torch.float16)
+                weights = (widen.weight, widen.bias, narrow.weight, narrow.bias)
+                expected = silu_mlp_reference(h, widen, narrow, more)
+                pairs += ((fused_mlp.silu_mlp(h, *weights, more), expected),)
         right = all(torch.allclose(a.float(), b.float(), rtol=1e-2, atol=1e-2) for a, b in pairs)
     if not right:
         warnings.warn(

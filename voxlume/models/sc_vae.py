@@ -5,9 +5,9 @@ Shape and material use the same networks with other channels in and out. Legend:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Literal
 
@@ -20,7 +20,8 @@ from voxlume.models.layers import (
     NORM_EPS,
     final_norm,
     in_chunks,
-    silu_linear,
+    layer_norm,
+    silu_mlp,
     silu_norm,
     zero_initialized,
 )
@@ -108,6 +109,17 @@ def check_levels(
             raise ValueError(f"space-to-channel cannot join {fine} and {coarse} channels")
 
 
+def normed(convolution: Callable[[Norm | None], SparseTensor], norm: nn.LayerNorm | None) -> SparseTensor:
+    """LN with the parameters of ``norm``, or SiLU(LN) without any, of what a convolution makes.
+
+    ``convolution`` is handed the norm where it can apply it by itself: in inference.
+    """
+    if torch.is_grad_enabled():
+        h = convolution(None)
+        return h.with_features(silu_norm(h.features) if norm is None else layer_norm(h.features, norm))
+    return convolution(Norm(NORM_EPS, silu=True) if norm is None else Norm(norm.eps, norm.weight, norm.bias))
+
+
 class ConvNextBlock(nn.Module):
     """x + mlp(LN(conv(x)))."""
 
@@ -120,20 +132,9 @@ class ConvNextBlock(nn.Module):
         )
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        h = self.conv(x, with_parameters_of(self.norm)).features
-        return x.with_features(x.features + in_chunks(self._mlp, h, 10 * x.channels * h.element_size()))
-
-    def _mlp(self, rows: Tensor) -> Tensor:
+        h = normed(partial(self.conv, x), self.norm).features
         widen, _, narrow = self.mlp
-        return narrow(silu_linear(rows, widen))  # type: ignore[arg-type]
-
-
-PLAIN_SILU = Norm(NORM_EPS, silu=True)
-"""The norm without parameters and the SiLU between two convolutions."""
-
-
-def with_parameters_of(norm: nn.LayerNorm) -> Norm:
-    return Norm(norm.eps, norm.weight, norm.bias)
+        return x.with_features(silu_mlp(h, widen, narrow, x.features))  # type: ignore[arg-type]
 
 
 class PlainResidualBlock(nn.Module):
@@ -146,7 +147,8 @@ class PlainResidualBlock(nn.Module):
         self.conv2 = zero_initialized(SubmanifoldConv3d(channels, channels))
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        h = self.conv1(x.with_features(silu_norm(x.features, self.norm1)), PLAIN_SILU)
+        h = x.with_features(silu_norm(x.features, self.norm1))
+        h = normed(partial(self.conv1, h), None)
         return self.conv2(h, Residual(x.features))
 
 
@@ -194,7 +196,8 @@ class PoolingDown(nn.Module):
         self.skip = nn.Linear(channels_in, channels_out) if channels_in != channels_out else nn.Identity()
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        h = self.conv1(mean_pool(x.with_features(silu_norm(x.features, self.norm1))), PLAIN_SILU)
+        h = mean_pool(x.with_features(silu_norm(x.features, self.norm1)))
+        h = normed(partial(self.conv1, h), None)
         return self.conv2(h, Residual(self.skip(mean_pool(x).features)))
 
 
@@ -212,7 +215,8 @@ class ChannelToSpaceUp(nn.Module):
         self.conv2 = zero_initialized(SubmanifoldConv3d(channels_out, channels_out))
 
     def forward(self, x: SparseTensor, kept: Subdivision) -> SparseTensor:
-        h = self.conv1.to_children(x.with_features(silu_norm(x.features, self.norm1)), kept, PLAIN_SILU)
+        h = x.with_features(silu_norm(x.features, self.norm1))
+        h = normed(partial(self.conv1.to_children, h, kept), None)
         return self.conv2(h, Residual(x.features, kept.lineage))
 
 
@@ -229,7 +233,7 @@ class NearestUp(nn.Module):
 
     def forward(self, x: SparseTensor, kept: Subdivision) -> SparseTensor:
         h = nearest_upsample(x.with_features(silu_norm(x.features, self.norm1)), kept)
-        h = self.conv1(h, PLAIN_SILU)
+        h = normed(partial(self.conv1, h), None)
         # A row-wise layer on copies is the copies of its rows.
         shortcut = nearest_upsample(x.with_features(self.skip(x.features)), kept)
         return self.conv2(h, Residual(shortcut.features))
