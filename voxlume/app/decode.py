@@ -25,6 +25,8 @@ class Decode:
     export: Annotated[ExportOptions, tyro.conf.arg(name="")] = field(default_factory=ExportOptions)
     resolution: int | None = None
     """Grid size of a .vxz file made elsewhere, which does not say it itself."""
+    device: str = "auto"
+    """Where to simplify and bake: auto, cpu, cuda, cuda:1."""
     json: bool = False
     """Print the result as JSON."""
 
@@ -34,11 +36,12 @@ class Decode:
         from voxlume.ovoxel.files import load_ovoxel
 
         check_output(self.output, ENDINGS)
-        self.export.options()  # refuses what is not possible before anything is read
+        self.export.options(device=self.device)  # refuses what is not possible before anything is read
         began = time.perf_counter()
         voxels = load_ovoxel(self.input, self.resolution)
+        options = self.export.options(voxels.resolution, self.device)
         with progress_bar() as progress:
-            written = export(voxels, self.output, self.export.options(voxels.resolution), progress=progress)
+            written = export(voxels, self.output, options, progress=progress)
         for note in written.notes:
             say(f"note: {note}")
         facts = {

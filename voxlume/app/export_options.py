@@ -40,12 +40,13 @@ class ExportOptions:
     vertex_colors: bool = False
     """The surface as it is, all of it, with colours at its vertices and no textures."""
 
-    def options(self, resolution: int | None = None) -> Options:
+    def options(self, resolution: int | None = None, device: str = "auto") -> Options:
         """For :func:`voxlume.mesh.export.export`.
 
         Parameters
         ----------
         resolution : of the voxels, for what is chosen by it; None while it is not known.
+        device : where to simplify and bake.
 
         Raises
         ------
@@ -70,6 +71,7 @@ class ExportOptions:
             occlusion=self.occlusion,
             alpha_mode=modes.get(self.alpha_mode),
             double_sided={"single": False, "double": True}.get(self.sides),
+            device=device,
         )
         textured.check()
         return Options(

@@ -91,7 +91,7 @@ class Generate:
             for warning in result.warnings:
                 say(f"warning: {path.name}: {warning}")
             with progress_bar() as progress:
-                export_options = self.export.options(result.ovoxel.resolution)
+                export_options = self.export.options(result.ovoxel.resolution, self.model.device)
                 written = export(result.ovoxel, path, export_options, progress=progress)
             for note in written.notes:
                 say(f"note: {path.name}: {note}")
