@@ -11,13 +11,15 @@ searched by packing.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange
 from numpy.typing import NDArray
 
 from voxlume.errors import AssetError
-from voxlume.jit import inner_kernel, kernel, parallel_kernel
+from voxlume.jit import inner_kernel, kernel, parallel_kernel, threaded_kernel
 
 _REFINEMENTS = 4  # packings after the first that fits
 _TURNED = 48  # charts, the highest ones, that are tried in all four turns
@@ -59,27 +61,94 @@ def pack(
     # Leaves room for the gap; a chart can be no longer than the square.
     largest = (cells - gap - 2) / longest
     scale = min(math.sqrt(0.7 * cells * cells / area) if area > 0 else largest, largest)
+    charts_of = flat, order, starts, rank, extent
+    with _Packings(lambda size, stop: _place_charts(*charts_of, size, cells, gap, stop)) as packings:
+        fits, best = _largest_fitting(packings, scale, longest, largest)
+    if best is None:
+        raise AssetError(
+            f"{len(starts) - 1} separate charts do not fit in the texture; take a larger texture, "
+            "or clean the mesh of loose triangles first"
+        )
+    return _placed(flat, charts, extent, fits, best)
+
+
+def _largest_fitting(
+    packings: _Packings, scale: float, longest: float, largest: float
+) -> tuple[float, NDArray[np.int32] | None]:
+    """About the largest scale at which the charts fit, and their places; None if they never do."""
     fits, fails = 0.0, math.inf
     best: NDArray[np.int32] | None = None
     refinements = 0
     while True:
-        place = _place_charts(flat, order, starts, rank, extent, scale, cells, gap)
+        packings.expect(_next_scales(fits, fails, scale, largest, packings.at_once))
+        place = packings.at(scale)
         if len(place):
             fits, best = scale, place
         else:
             fails = scale
         refinements += best is not None
         if best is not None and (refinements > _REFINEMENTS or fits >= largest or fails < 1.01 * fits):
-            return _placed(flat, charts, extent, fits, best)
-        if best is None:
-            scale *= 0.85
-            if scale * longest < 1e-3:
-                raise AssetError(
-                    f"{len(starts) - 1} separate charts do not fit in the texture; take a larger texture, "
-                    "or clean the mesh of loose triangles first"
-                )
-        else:
-            scale = math.sqrt(fits * fails) if fails < math.inf else min(scale * 1.1, largest)
+            return fits, best
+        scale = _next_scale(fits, fails, scale, largest)
+        if best is None and scale * longest < 1e-3:
+            return 0.0, None
+
+
+def _next_scale(fits: float, fails: float, scale: float, largest: float) -> float:
+    if fits == 0:
+        return scale * 0.85
+    return math.sqrt(fits * fails) if fails < math.inf else min(scale * 1.1, largest)
+
+
+def _next_scales(fits: float, fails: float, scale: float, largest: float, count: int) -> list[float]:
+    """The scales that may be asked for from now on, whatever comes out, the nearest in time first."""
+    found: list[float] = []
+    waiting = [(fits, fails, scale)]
+    while waiting and len(found) < count:
+        fits, fails, scale = waiting.pop(0)
+        if scale in found:
+            continue
+        found.append(scale)
+        for low, high in ((fits, scale), (scale, fails)):
+            if low == 0 or high >= 1.01 * low:
+                waiting.append((low, high, _next_scale(low, high, scale, largest)))
+    return found
+
+
+_PackAt = Callable[[float, NDArray[np.bool_]], NDArray[np.int32]]
+"""A scale, and a flag (1,) that stops the work -> places."""
+
+
+class _Packings:
+    """Packings at several scales at once, on threads: what will be asked for is begun before it is."""
+
+    def __init__(self, pack_at: _PackAt) -> None:
+        # Half of the cores: together they are bound by memory.
+        self.at_once = max(1, get_num_threads() // 2)
+        self._pack_at = pack_at
+        self._threads = ThreadPoolExecutor(self.at_once)
+        self._begun: dict[float, tuple[Future[NDArray[np.int32]], NDArray[np.bool_]]] = {}
+
+    def __enter__(self) -> _Packings:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.expect([])
+        self._threads.shutdown()
+
+    def expect(self, scales: list[float]) -> None:
+        """Begin with these, and stop the others."""
+        for scale in set(self._begun) - set(scales):
+            future, stop = self._begun.pop(scale)
+            future.cancel()
+            stop[0] = True
+        for scale in scales:
+            if scale not in self._begun:
+                stop = np.zeros(1, np.bool_)
+                self._begun[scale] = self._threads.submit(self._pack_at, scale, stop), stop
+
+    def at(self, scale: float) -> NDArray[np.int32]:
+        return self._begun[scale][0].result()
 
 
 def _area(flat: NDArray[np.float64]) -> float:
@@ -240,7 +309,7 @@ def _take(
                 column -= 1
 
 
-@kernel
+@threaded_kernel
 def _place_charts(
     flat: NDArray[np.float64],
     order: NDArray[np.int64],
@@ -250,6 +319,7 @@ def _place_charts(
     scale: float,
     cells: int,
     gap: int,
+    stop: NDArray[np.bool_],
 ) -> NDArray[np.int32]:
     """Column, row and turn of every chart's box, int32 (c, 3); empty if the grid is too small."""
     # One more column than there are, taken and never free, ends every run.
@@ -262,6 +332,8 @@ def _place_charts(
     hint = np.zeros((_CLASSES, _CLASSES), np.int32)
     place = np.empty((len(rank), 3), np.int32)
     for number in range(len(rank)):
+        if stop[0]:
+            break
         chart = rank[number]
         members = order[starts[chart] : starts[chart + 1]]
         half = 1 if extent[chart, 0] * extent[chart, 1] * scale * scale < _SMALL_CELLS else (gap + 1) // 2
