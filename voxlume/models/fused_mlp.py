@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from voxlume.sparse.backend import cdiv
+from voxlume.sparse.launch import aligned, launch
 
 try:
     from triton.tools.tensor_descriptor import TensorDescriptor
@@ -57,19 +58,26 @@ def silu_mlp(
     if n:
         # Two programs on a multiprocessor: one multiplies while the other is at its exponentials.
         registers = {"maxnreg": 128} if channels == 128 else {}
-        _silu_mlp_kernel[(cdiv(n, ROWS),)](
-            h_nc.contiguous(),
-            TensorDescriptor.from_tensor(widen, [STEP, channels]),
-            widen_bias,
-            TensorDescriptor.from_tensor(narrow, [channels, STEP]),
-            narrow_bias,
-            residual_nc.contiguous(),
-            out,
-            n,
-            HIDDEN=len(widen),
-            CHANNELS=channels,
-            ROWS=ROWS,
-            STEP=STEP,
+        h_nc, residual_nc = h_nc.contiguous(), residual_nc.contiguous()
+        same = aligned(h_nc, widen_bias, narrow_bias, residual_nc)
+        launch(
+            _silu_mlp_kernel,
+            cdiv(n, ROWS),
+            ("mlp", h_nc.device, h_nc.dtype, channels, len(widen)) if same else None,
+            (
+                h_nc,
+                TensorDescriptor.from_tensor(widen, [STEP, channels]),
+                widen_bias,
+                TensorDescriptor.from_tensor(narrow, [channels, STEP]),
+                narrow_bias,
+                residual_nc,
+                out,
+                n,
+                len(widen),
+                channels,
+                ROWS,
+                STEP,
+            ),
             num_warps=8,
             num_stages=2,
             **registers,

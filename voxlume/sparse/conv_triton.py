@@ -18,6 +18,7 @@ from torch import Tensor
 
 from voxlume.sparse.backend import cdiv, next_power_of_2
 from voxlume.sparse.epilogue import Epilogue, Norm, Residual
+from voxlume.sparse.launch import aligned, launch
 from voxlume.sparse.neighbors import neighbor_map
 from voxlume.sparse.tensor import CoordinateSet, Lineage
 from voxlume.sparse.tiling import Tiling, make_child_tiling, tiling
@@ -133,47 +134,52 @@ def convolve(
     if bulk_copy:
         kernel = TensorDescriptor.from_tensor(kernel, [config.out_channels, config.in_channels])
     index = tl.int64 if max(len(features) * ci, config.parts * n * co) >= 2**31 else tl.int32
-    _forward_kernel[(len(tiles.counts) * cdiv(co, config.out_channels),)](
-        features,
-        kernel,
-        bias,
-        partial,
-        tiles.neighbors,
-        tiles.offsets,
-        tiles.counts,
-        tiles.rows,
-        tiles.order,
-        tiles.slots,
-        *_epilogue(then if at_once else None, co),
-        n,
-        ci,
-        co,
-        ROWS=config.rows,
-        CO=config.out_channels,
-        CI=config.in_channels,
-        CI_BLOCKS=cdiv(ci, config.in_channels),
-        EVEN=even_k and co % config.out_channels == 0,
-        BULK_COPY=bulk_copy,
-        PARTS=config.parts,
-        # With a row or more to a thread, its index would have to change hands in every step.
-        HALVED=config.rows >= 32 * config.warps,
-        INDEX=index,
+    epilogue = _epilogue(then, co)
+    form: tuple[Any, ...] | None = None
+    if aligned(features, weight, bias, *epilogue[:4]):
+        kinds = (None if tensor is None else tensor.dtype for tensor in (bias, *epilogue[:4]))
+        form = (features.device, features.dtype, ci, co, config, bulk_copy, index, *kinds, *epilogue[5:])
+    launch(
+        _forward_kernel,
+        len(tiles.counts) * cdiv(co, config.out_channels),
+        form and ("convolve", tiles.order is None, tiles.slots is None, *form),
+        (
+            features,
+            kernel,
+            bias,
+            partial,
+            tiles.neighbors,
+            tiles.offsets,
+            tiles.counts,
+            tiles.rows,
+            tiles.order,
+            tiles.slots,
+            *(epilogue if at_once else _epilogue(None, co)),
+            n,
+            ci,
+            co,
+            config.rows,
+            config.out_channels,
+            config.in_channels,
+            cdiv(ci, config.in_channels),
+            even_k and co % config.out_channels == 0,
+            bulk_copy,
+            config.parts,
+            # With a row or more to a thread, its index would have to change hands in every step.
+            config.rows >= 32 * config.warps,
+            index,
+        ),
         num_warps=config.warps,
         num_stages=config.stages,
     )
     if not at_once:
         block = next_power_of_2(co)
         each = max(1, 2048 // block)
-        _finish_kernel[(cdiv(n, each),)](
-            partial,
-            out,
-            *_epilogue(then, co),
-            n,
-            co,
-            PARTS=config.parts,
-            ROWS=each,
-            CO=block,
-            INDEX=index,
+        launch(
+            _finish_kernel,
+            cdiv(n, each),
+            form and ("finish", *form),
+            (partial, out, *epilogue, n, co, config.parts, each, block, index),
             num_warps=8 if each * block > 2048 else 4,
         )
     return out
