@@ -55,3 +55,13 @@ def test_importing_is_light() -> None:
     code = "import sys, voxlume; print([m for m in ('torch', 'numba', 'igl', 'trimesh') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_loading_networks_leaves_the_compiler_alone() -> None:
+    """PyTorch's compiler takes two seconds to import; parts of PyTorch that look harmless pull it in."""
+    code = (
+        "import sys; from voxlume.pipelines.presets import tiny; from voxlume.models.published import build; "
+        "[build(config, 'meta') for config in tiny().networks.values()]; print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from voxlume.flow.state import State
+from voxlume.models.initial import normal, normal_parameter
 from voxlume.models.layers import (
     NORM_EPS,
     RotaryPhases,
@@ -117,7 +118,7 @@ class TimeEmbedding(nn.Sequential):
     def __init__(self, width: int) -> None:
         first, second = nn.Linear(TIME_FREQUENCIES, width), nn.Linear(width, width)
         for layer in (first, second):
-            nn.init.normal_(layer.weight, std=0.02)
+            normal(layer.weight, std=0.02)
         super().__init__(first, nn.SiLU(), second)
 
     def forward(self, t_b: Tensor) -> Tensor:
@@ -197,7 +198,7 @@ class Block(nn.Module):
         super().__init__()
         width = config.width
         if config.shared_modulation:
-            self.modulation_offset = nn.Parameter(torch.randn(6 * width) / width**0.5)
+            self.modulation_offset = normal_parameter(6 * width, std=width**-0.5)
         else:
             self.modulation = Modulation(width)
         self.self_attention = SelfAttention(config)

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from voxlume.models.initial import normal_parameter
 from voxlume.models.layers import final_norm, gated_residual, gated_residual_norm, layer_norm
 from voxlume.models.precision import Precision, block_dtype
 
@@ -104,8 +105,8 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.checkpointing = False
-        self.class_token = nn.Parameter(torch.randn(1, 1, config.width) * 0.02)
-        self.register_tokens = nn.Parameter(torch.randn(1, config.registers, config.width) * 0.02)
+        self.class_token = normal_parameter(1, 1, config.width, std=0.02)
+        self.register_tokens = normal_parameter(1, config.registers, config.width, std=0.02)
         self.patch_embedding = nn.Conv2d(3, config.width, kernel_size=config.patch, stride=config.patch)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
 

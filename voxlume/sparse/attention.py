@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import accumulate
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-try:
-    from torch.nn.attention import varlen
-except ImportError:  # PyTorch before 2.10
-    varlen = None  # type: ignore[assignment]
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, q_lengths: Sequence[int], kv_lengths: Sequence[int]) -> Tensor:
@@ -34,12 +30,23 @@ def attention(q: Tensor, k: Tensor, v: Tensor, q_lengths: Sequence[int], kv_leng
         q, k, v = (x.unflatten(0, (samples, -1)).transpose(1, 2) for x in (q, k, v))
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1)
     half = q.dtype in (torch.float16, torch.bfloat16)
-    if varlen is not None and q.is_cuda and half and min(kv_lengths, default=0) > 0:
+    varlen_attn = _varlen_attn() if q.is_cuda and half and min(kv_lengths, default=0) > 0 else None
+    if varlen_attn is not None:
         q_starts, kv_starts = (_starts(tuple(lengths), q.device) for lengths in (q_lengths, kv_lengths))
-        out = varlen.varlen_attn(q, k, v, q_starts, kv_starts, max(q_lengths), max(kv_lengths))
+        out = varlen_attn(q, k, v, q_starts, kv_starts, max(q_lengths), max(kv_lengths))
         return out[0] if isinstance(out, tuple) else out
     pieces = zip(q.split(list(q_lengths)), k.split(list(kv_lengths)), v.split(list(kv_lengths)), strict=True)
     return torch.cat([_single(*piece) for piece in pieces])
+
+
+@lru_cache(maxsize=1)
+def _varlen_attn() -> Callable[..., Any] | None:
+    """PyTorch's attention of samples of unlike lengths; imported here, because it takes two seconds."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:  # PyTorch before 2.10
+        return None
+    return varlen_attn
 
 
 def _single(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
