@@ -61,7 +61,7 @@ def test_loading_networks_leaves_the_compiler_alone() -> None:
     """PyTorch's compiler takes two seconds to import; parts of PyTorch that look harmless pull it in."""
     code = (
         "import sys; from voxlume.pipelines.presets import tiny; from voxlume.models.published import build; "
-        "[build(config, 'meta') for config in tiny().networks.values()]; print('torch._dynamo' in sys.modules)"
+        "[build(c, 'meta') for c in tiny().networks.values()]; print('torch._dynamo' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
