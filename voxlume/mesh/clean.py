@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import prange
 from numpy.typing import NDArray
 
 from voxlume.errors import AssetError
-from voxlume.jit import kernel
+from voxlume.jit import kernel, parallel_kernel
 from voxlume.mesh.components import face_components
 from voxlume.mesh.edges import edge_table
 from voxlume.mesh.holes import filling
@@ -98,7 +99,8 @@ def clean(
     _check(points, corners)
     used = np.zeros(len(points), np.bool_)
     used[corners] = True
-    low, high = points[used].min(axis=0), points[used].max(axis=0)
+    some = points if used.all() else points[used]
+    low, high = some.min(axis=0), some.max(axis=0)
     extent = float((high - low).max())
     if not extent > 0:
         raise AssetError("all vertices coincide, there is no surface to clean")
@@ -106,7 +108,7 @@ def clean(
     counts: dict[str, int] = {}
 
     report(progress, 0, 5, "cleaning")
-    corners = weld_by_position(np.round((points - low) / (extent * SAME_PLACE)))[corners]
+    corners = weld_by_position(_rounded(points, low, extent * SAME_PLACE))[corners]
     corners, counts["degenerate"] = _kept(corners, ~_degenerate(corners))
     corners, counts["duplicate"] = _kept(corners, ~_repeated(corners, len(points)))
     if not len(corners):
@@ -178,12 +180,16 @@ def _check(points: NDArray[np.float64], faces: NDArray[np.int32]) -> None:
 
 
 def _kept(faces: NDArray[np.int32], keep: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
-    return faces[keep], int(len(faces) - keep.sum())
+    return (faces, 0) if keep.all() else (faces[keep], int(len(faces) - keep.sum()))
 
 
+@parallel_kernel
 def _degenerate(faces: NDArray[np.int32]) -> NDArray[np.bool_]:
-    a, b, c = faces.T
-    return (a == b) | (b == c) | (c == a)
+    degenerate = np.empty(len(faces), np.bool_)
+    for f in prange(len(faces)):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        degenerate[f] = a == b or b == c or c == a
+    return degenerate
 
 
 def _dust(vertices: NDArray[np.float64], faces: NDArray[np.int32], size: float) -> NDArray[np.bool_]:
@@ -197,6 +203,16 @@ def _dust(vertices: NDArray[np.float64], faces: NDArray[np.int32], size: float) 
     if area[dust].sum() > area.sum() / 2:
         dust[:] = False
     return dust[label]
+
+
+@parallel_kernel
+def _rounded(points: NDArray[np.float64], low: NDArray[np.float64], step: float) -> NDArray[np.float64]:
+    """Multiples of ``step``, counted from ``low``."""
+    rounded = np.empty_like(points)
+    for v in prange(len(points)):
+        for c in range(3):
+            rounded[v, c] = np.round((points[v, c] - low[c]) / step)
+    return rounded
 
 
 @kernel

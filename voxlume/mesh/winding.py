@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import prange
 from numpy.typing import NDArray
 
-from voxlume.jit import inner_kernel, kernel
+from voxlume.jit import inner_kernel, kernel, parallel_kernel
 from voxlume.mesh.edges import EdgeTable
 from voxlume.mesh.normals import face_areas, face_normals
 from voxlume.ovoxel.orient import parity_root
@@ -25,6 +26,8 @@ def flipped_faces(
     first. The side on which most of a component's area lies already is kept, so that an oriented mesh stays
     as it is.
     """
+    if not _disagreements(faces, table.start, table.half_edges):
+        return np.zeros(len(faces), np.bool_)
     patch, parity, sharp, relation = _join_faces(
         faces, table.start, table.half_edges, face_normals(vertices, faces)
     )
@@ -33,6 +36,18 @@ def flipped_faces(
     order = np.argsort(-np.abs(majority), kind="stable")
     area = face_areas(vertices, faces)
     return _join_patches(pairs[order], majority[order] < 0, patch, parity, area)
+
+
+@parallel_kernel
+def _disagreements(faces: NDArray[np.int32], start: NDArray[np.int32], half_edges: NDArray[np.int32]) -> int:
+    """How many edges have two faces of opposite windings."""
+    count = 0
+    for edge in prange(len(start) - 1):
+        if start[edge + 1] - start[edge] == 2:
+            h, g = half_edges[start[edge]], half_edges[start[edge] + 1]
+            if faces[h // 3, h % 3] == faces[g // 3, g % 3]:
+                count += 1
+    return count
 
 
 @inner_kernel
