@@ -121,7 +121,7 @@ def test_reconstruction_command(
         assert row["scores"]["tokens"] > 0
         assert row["scores"]["base_color_error"] is not None
     assert "normal_psnr" in capsys.readouterr().out
-    assert Image.open(tmp_path / "out" / "reconstruction.png").size[0] > 500
+    assert Image.open(tmp_path / "out" / "reconstruction.jpg").size[0] > 500
 
 
 def test_a_model_without_a_material_encoder(tiny_model: Path) -> None:
@@ -162,7 +162,7 @@ def test_generation_command(tiny_model: Path, tmp_path: Path) -> None:
     assert row["scores"]["view_psnr"] > 0
     assert 0 < row["scores"]["f_score_0.05"] < 1
     assert kept["about"]["resolution"] == 32
-    assert (tmp_path / "out" / "generation.png").is_file()
+    assert (tmp_path / "out" / "generation.jpg").is_file()
 
 
 def test_a_shot_repeats_itself() -> None:

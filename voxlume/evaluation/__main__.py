@@ -103,13 +103,12 @@ def _groups(options: argparse.Namespace) -> dict[str, list[Source]]:
 
 
 def _write(out: Path, report: Report, tiles: Sequence[Tile], heads: Sequence[str]) -> None:
-    from voxlume.evaluation.report import sheet
-    from voxlume.render.picture import save_png
+    from voxlume.evaluation.report import save_sheet, sheet
 
     report.save(out / f"{report.task}.json")
     (out / f"{report.task}.txt").write_text(report.table() + "\n")
     if tiles:
-        save_png(sheet(tiles, heads), out / f"{report.task}.png")
+        save_sheet(sheet(tiles, heads), out / f"{report.task}.jpg")
     print(report.table())
     for name, reason in report.about.get("unusable", {}).items():
         print(f"not measured: {name}: {reason}", file=sys.stderr)
@@ -145,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _shared_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--model", default="bundled", help="folder, hub id or bundled")
-    parser.add_argument("--out", type=Path, default=Path("out"), help=f"folder for {name}.json, .txt, .png")
+    parser.add_argument("--out", type=Path, default=Path("out"), help=f"folder for {name}.json, .txt, .jpg")
     parser.add_argument("--procedural", type=int, default=64, help="held-out procedural objects")
     parser.add_argument("--families", type=int, default=32, help="objects of families never trained on")
     parser.add_argument("--open-assets", type=Path, help="the open collection's folder; its held-back part")

@@ -169,3 +169,14 @@ def sheet(rows: Sequence[Tile], heads: Sequence[str], columns: int = 2) -> NDArr
             canvas.paste(Image.fromarray(picture), (x + i * size, y))
         pen.text((x + 4, y + size + 2), label, _INK, font)
     return np.asarray(canvas)
+
+
+def save_sheet(picture: NDArray[np.uint8], path: Path) -> None:
+    """Write a sheet as JPEG, small enough for documentation (24 objects: less than a megabyte).
+
+    Raises
+    ------
+    VoxlumeError : the file cannot be written.
+    """
+    with atomic_write(path) as file:
+        Image.fromarray(picture).save(file, "JPEG", quality=88, optimize=True)
