@@ -114,34 +114,42 @@ def _norm_kernel(
     column = tl.arange(0, BLOCK)
     inside = (row < n)[:, None] & (column < CHANNELS)[None, :]
     at = row.to(tl.int64)[:, None] * CHANNELS + column[None, :]
+    first = row * 0
     if SAMPLE:
         first = tl.load(sample_ptr + row, mask=row < n, other=0) * table_stride
-        entry = first[:, None] + column[None, :]
-    else:
-        entry = (row * 0)[:, None] + column[None, :]
     x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
     if UPDATE:
         if ONE_UPDATE:
-            update = tl.load(update_ptr + (row * 0)[:, None] + column[None, :], mask=inside, other=0.0)
+            update = _of_rows(update_ptr, first, column, CHANNELS, False)
         else:
-            update = tl.load(update_ptr + at, mask=inside, other=0.0)
-        update = update.to(tl.float32)
+            update = tl.load(update_ptr + at, mask=inside, other=0.0).to(tl.float32)
         if GATE:
-            update *= tl.load(gate_ptr + entry, mask=inside, other=0.0).to(tl.float32)
+            update *= _of_rows(gate_ptr, first, column, CHANNELS, SAMPLE)
         rounded = (x + update).to(summed_ptr.dtype.element_ty)
         tl.store(summed_ptr + at, rounded, mask=inside)
         x = rounded.to(tl.float32)
     y = normalized(x, column < CHANNELS, CHANNELS, eps)
     if WEIGHT:
-        weight = tl.load(weight_ptr + entry, mask=inside, other=0.0).to(tl.float32)
+        weight = _of_rows(weight_ptr, first, column, CHANNELS, SAMPLE)
         if ONE_PLUS:
             weight += 1
         y *= weight
     if BIAS:
-        y += tl.load(bias_ptr + entry, mask=inside, other=0.0).to(tl.float32)
+        y += _of_rows(bias_ptr, first, column, CHANNELS, SAMPLE)
     if SILU:
         y = y / (1 + tl.exp(-y))
     tl.store(out_ptr + at, y.to(out_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _of_rows(table, first, column, CHANNELS: tl.constexpr, SAMPLE: tl.constexpr):
+    """Each row's part of a table, from ``first`` on; read once for all rows where there is one sample."""
+    if SAMPLE:
+        known = (first >= 0)[:, None] & (column < CHANNELS)[None, :]
+        values = tl.load(table + first[:, None] + column[None, :], mask=known, other=0.0)
+    else:
+        values = tl.load(table + column, mask=column < CHANNELS, other=0.0)[None, :]
+    return values.to(tl.float32)
 
 
 def heads(x_nhd: Tensor, gamma_hd: Tensor, cos: Tensor | None, sin: Tensor | None) -> Tensor:
