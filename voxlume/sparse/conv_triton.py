@@ -133,8 +133,9 @@ def convolve(
     kernel = weight.view(-1, 27 * ci)
     if bulk_copy:
         kernel = TensorDescriptor.from_tensor(kernel, [config.out_channels, config.in_channels])
-    index = tl.int64 if max(len(features) * ci, config.parts * n * co) >= 2**31 else tl.int32
     epilogue = _epilogue(then, co)
+    sizes = [len(features) * ci, config.parts * n * co, 0 if epilogue[2] is None else epilogue[2].numel()]
+    index = tl.int64 if max(sizes) >= 2**31 else tl.int32
     form: tuple[Any, ...] | None = None
     if aligned(features, weight, bias, *epilogue[:4]):
         kinds = (None if tensor is None else tensor.dtype for tensor in (bias, *epilogue[:4]))
