@@ -81,10 +81,9 @@ def bake(
     if not (np.isfinite(vertices).all() and np.isfinite(uvs).all()):
         raise AssetError("the mesh holds a value that is not a finite number")
     points = ((placement or Placement()).to_model(vertices) + 0.5) * source.resolution
-    corners = points[faces]
-    facing = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    corners, facing, middle = _measure(points, faces)
     part, _ = face_components(weld_by_position(points)[faces], len(points))
-    facing *= source.winding(corners.mean(axis=1), facing, part)[part][:, None]
+    facing *= source.winding(middle, facing, part)[part][:, None]
 
     base_color = np.zeros((size, size, 4), np.uint8)
     metallic_roughness = np.zeros((size, size, 3), np.uint8)
@@ -148,6 +147,28 @@ def look_up_on(
         return values, lambda: found, lambda: place
 
     return look_up
+
+
+@parallel_kernel
+def _measure(
+    points: NDArray[np.float64], faces: NDArray[np.int32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Corners (m, 3, 3), vectors along the normals (m, 3) and middles (m, 3) of the faces."""
+    corners, facing, middle = (
+        np.empty((len(faces), 3, 3)),
+        np.empty((len(faces), 3)),
+        np.empty((len(faces), 3)),
+    )
+    for f in prange(len(faces)):
+        for k in range(3):
+            corners[f, k] = points[faces[f, k]]
+        a, b, c = corners[f]
+        ux, uy, uz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+        vx, vy, vz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+        facing[f, 0], facing[f, 1], facing[f, 2] = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        for axis in range(3):
+            middle[f, axis] = (a[axis] + b[axis] + c[axis]) / 3
+    return corners, facing, middle
 
 
 @parallel_kernel

@@ -59,6 +59,13 @@ def upper_vertex(faces: NDArray[np.int32], half_edge: int) -> int:
     return max(faces[f, k], faces[f, (k + 1) % 3])
 
 
+@inner_kernel
+def lower_vertex(faces: NDArray[np.int32], half_edge: int) -> int:
+    """The smaller of the two vertices of a half-edge."""
+    f, k = half_edge // 3, half_edge % 3
+    return min(faces[f, k], faces[f, (k + 1) % 3])
+
+
 @kernel
 def _by_lower_vertex(
     faces: NDArray[np.int32], num_vertices: int

@@ -9,10 +9,11 @@ the triangulation of least area (Barequet and Sharir, 1995), without any edge th
 from __future__ import annotations
 
 import numpy as np
+from numba import prange
 from numpy.typing import NDArray
 
-from voxlume.jit import inner_kernel, kernel
-from voxlume.mesh.edges import EdgeTable, edge_table
+from voxlume.jit import inner_kernel, kernel, parallel_kernel
+from voxlume.mesh.edges import EdgeTable, edge_table, lower_vertex, upper_vertex
 
 MOST_SIDES = 64
 """Of a loop; the triangulation takes the cube of it."""
@@ -35,13 +36,30 @@ def filling(
     table : of the faces, if the caller has it.
     """
     table = table or edge_table(faces, len(vertices))
-    first = table.half_edges[table.start[:-1]]
-    # Edges are in the order of their smaller vertex: where those of each vertex begin.
-    ends = faces.reshape(-1)[first], faces[first // 3, (first % 3 + 1) % 3]
-    edges_at = np.searchsorted(np.minimum(*ends), np.arange(len(vertices) + 1))
-    borders = np.sort(first[table.counts() == 1])
+    borders = np.sort(table.half_edges[table.start[:-1][table.counts() == 1]])
     loops, start = _closed_loops(vertices, faces, borders, longest)
-    return _fill(vertices, faces, loops, start, edges_at, np.maximum(*ends))
+    edges_at, upper = _edges_of_vertices(faces, table.start, table.half_edges, len(vertices))
+    return _fill(vertices, faces, loops, start, edges_at, upper)
+
+
+@parallel_kernel
+def _edges_of_vertices(
+    faces: NDArray[np.int32], start: NDArray[np.int32], half_edges: NDArray[np.int32], num_vertices: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Where the edges begin of which each vertex is the smaller one, (n + 1,), and their larger vertices."""
+    count = len(start) - 1
+    edges_at, upper = np.empty(num_vertices + 1, np.int64), np.empty(count, np.int32)
+    for edge in prange(count + 1):
+        # Edges are in the order of their smaller vertex.
+        before, here = -1, num_vertices
+        if edge > 0:
+            before = lower_vertex(faces, half_edges[start[edge - 1]])
+        if edge < count:
+            here = lower_vertex(faces, half_edges[start[edge]])
+            upper[edge] = upper_vertex(faces, half_edges[start[edge]])
+        for v in range(before + 1, here + 1):
+            edges_at[v] = edge
+    return edges_at, upper
 
 
 @kernel

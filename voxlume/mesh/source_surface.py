@@ -76,9 +76,7 @@ class SourceSurface:
         self.attributes: NDArray[np.float32] | None = None
         if ovoxel.attributes is not None:
             self.attributes = np.clip(ovoxel.attributes[order], 0, 1).astype(np.float32)
-        # A quad's own voxel is the first of its four in the order of keys.
-        owner = self.faces.reshape(-1, 6).min(axis=1)
-        self.starts = 2 * np.searchsorted(owner, np.arange(len(self.index) + 1)).astype(np.int64)
+        self.starts = _first_faces(self.faces, len(self.index))
         self._corner_normals: tuple[NDArray[np.int32], NDArray[np.float32]] | None = None
         self.overshoot = float(max(0.0, -dual.min(), dual.max() - 1))
 
@@ -173,6 +171,23 @@ class SourceSurface:
         if len(lost):
             values[lost] = self.attributes[self.index.tree().query(points[lost] - 0.5)[1]]
         return values
+
+
+@parallel_kernel
+def _first_faces(faces: NDArray[np.int32], num_voxels: int) -> NDArray[np.int64]:
+    """Where the faces of each voxel begin, int64 (n + 1,)."""
+    starts = np.empty(num_voxels + 1, np.int64)
+    quads = len(faces) // 2
+    for quad in prange(quads + 1):
+        before, here = -1, num_voxels
+        # A quad's own voxel is the first of its four in the order of keys.
+        if quad > 0:
+            before = faces[2 * quad - 2 : 2 * quad].min()
+        if quad < quads:
+            here = faces[2 * quad : 2 * quad + 2].min()
+        for voxel in range(before + 1, here + 1):
+            starts[voxel] = 2 * quad
+    return starts
 
 
 @kernel

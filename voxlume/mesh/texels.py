@@ -40,12 +40,25 @@ def assign_texels(
         centre; the third is what is missing to 1.
     """
     first, last = rows or (0, size)
-    corners = (np.ascontiguousarray(uvs, np.float64) * size - [0, first])[faces]
+    corners = _in_texels(uvs, faces, size, first)
     face = np.full((last - first, size), -1, np.int32)
     weights = np.zeros((last - first, size, 2), np.float32)
     starts, entries = _bin_rows(corners, last - first)
     _assign(corners, starts, entries, face, weights)
     return face, weights
+
+
+@parallel_kernel
+def _in_texels(
+    uvs: NDArray[np.float32], faces: NDArray[np.int32], size: int, first: int
+) -> NDArray[np.float64]:
+    """Corners (m, 3, 2) in texels, rows counted from ``first``."""
+    corners = np.empty((len(faces), 3, 2))
+    for f in prange(len(faces)):
+        for k in range(3):
+            corners[f, k, 0] = np.float64(uvs[faces[f, k], 0]) * size
+            corners[f, k, 1] = np.float64(uvs[faces[f, k], 1]) * size - first
+    return corners
 
 
 def assign_texels_reference(

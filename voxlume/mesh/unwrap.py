@@ -14,6 +14,7 @@ from voxlume.mesh.adjacency import opposite_edges
 from voxlume.mesh.charts import cluster_faces
 from voxlume.mesh.flatten import flatten, group
 from voxlume.mesh.packing import pack
+from voxlume.mesh.radix import stable_order
 from voxlume.mesh.weld import weld_by_position
 from voxlume.progress import Progress, report
 
@@ -131,8 +132,13 @@ def _cut(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
     """Vertices (k,), faces (m, 3) over them, and for each new vertex one corner 3 f + k that uses it."""
     keys = (faces.astype(np.int64) * (int(charts.max()) + 1) + charts[:, None]).reshape(-1)
-    _, first, new = np.unique(keys, return_index=True, return_inverse=True)
-    return faces.reshape(-1)[first], new.astype(np.int32).reshape(-1, 3), first
+    order = stable_order(keys)
+    ascending = keys[order]
+    is_new = np.concatenate([[True], ascending[1:] != ascending[:-1]])
+    first = order[is_new]
+    new = np.empty(len(keys), np.int32)
+    new[order] = np.cumsum(is_new, dtype=np.int32) - np.int32(1)
+    return faces.reshape(-1)[first], new.reshape(-1, 3), first
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
