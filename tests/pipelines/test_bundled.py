@@ -123,9 +123,9 @@ def test_examples_are_cut_out_and_small() -> None:
 def test_from_an_example_to_an_asset(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]
 ) -> None:
-    out, sheet = tmp_path / "armchair.glb", tmp_path / "armchair.png"
+    out, sheet = tmp_path / "robot.glb", tmp_path / "robot.png"
     began = time.perf_counter()
-    arguments = ["generate", str(ROOT / "examples" / "armchair.png"), str(out), "--picture", str(sheet)]
+    arguments = ["generate", str(ROOT / "examples" / "robot.png"), str(out), "--picture", str(sheet)]
     assert main([*arguments, "--device", "cpu", "--json"]) == 0
     record_property("seconds", time.perf_counter() - began)
     facts = json.loads(capsys.readouterr().out)

@@ -53,7 +53,7 @@ class Exported:
     vertices: int = 0
     faces: int = 0
     notes: tuple[str, ...] = ()
-    asset: Asset | None = None
+    asset: Asset | None = field(default=None, repr=False)
 
 
 def fitting_sizes(resolution: int) -> tuple[int, int]:
