@@ -8,8 +8,9 @@ import pytest
 from examples.lantern import lantern
 from voxlume.asset import Asset, Material, Mesh
 from voxlume.errors import AssetError
-from voxlume.mesh.source_surface import SourceSurface
+from voxlume.mesh.source_surface import SourceSurface, _extract_on
 from voxlume.mesh.source_surface_reference import material_reference, nearest_reference
+from voxlume.ovoxel.extract import extract_mesh
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.ovoxel.voxelize import voxelize_asset
 
@@ -128,3 +129,12 @@ def test_what_cannot_be_asked_is_one_line(voxels: OVoxel) -> None:
     face, weights = bare.nearest(bare.vertices[:4])
     with pytest.raises(AssetError, match="no material"):
         bare.material(bare.vertices[:4], face, weights)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_extraction_with_tensors_is_the_same(voxels: OVoxel, weighted: bool) -> None:
+    """The path that a CUDA device takes, walked on the CPU."""
+    weights = np.random.default_rng(0).random(len(voxels)).astype(np.float32) if weighted else None
+    given = voxels.coords, voxels.dual_vertices, voxels.intersected, voxels.resolution, weights
+    for one, two in zip(_extract_on("cpu")(*given), extract_mesh(*given), strict=True):
+        np.testing.assert_array_equal(one, two)

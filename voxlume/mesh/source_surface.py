@@ -7,6 +7,7 @@ farther than the next, so the faces near a point are those of the voxels near it
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numba import prange
@@ -51,8 +52,13 @@ class SourceSurface:
     overshoot : how far a vertex lies outside its voxel at most.
     """
 
-    def __init__(self, ovoxel: OVoxel) -> None:
-        """Raises AssetError where there is no surface or a value that is not finite."""
+    def __init__(self, ovoxel: OVoxel, device: str = "cpu") -> None:
+        """Extract the surface, on a CUDA device if that is asked for.
+
+        Raises
+        ------
+        AssetError : there is no surface, or a value that is not finite.
+        """
         if ovoxel.attributes is not None and not np.isfinite(ovoxel.attributes).all():
             raise AssetError(
                 "the voxels' material holds values that are not finite numbers; remake the voxels"
@@ -66,7 +72,8 @@ class SourceSurface:
         weights = None if ovoxel.splitting_weights is None else ovoxel.splitting_weights[order]
         dual = np.ascontiguousarray(ovoxel.dual_vertices[order], np.float32)
         self.index = index if index.order is None else VoxelIndex(index.coords[order])
-        _, self.faces = extract_mesh(
+        extract = _extract_on(device) if device.startswith("cuda") else extract_mesh
+        _, self.faces = extract(
             self.index.coords, dual, ovoxel.intersected[order], ovoxel.resolution, weights
         )
         if not len(self.faces):
@@ -171,6 +178,29 @@ class SourceSurface:
         if len(lost):
             values[lost] = self.attributes[self.index.tree().query(points[lost] - 0.5)[1]]
         return values
+
+
+def _extract_on(device: str) -> Callable[..., tuple[NDArray[np.float32], NDArray[np.int32]]]:
+    """:func:`extract_mesh` of arrays, on a device."""
+    import torch
+
+    from voxlume.ovoxel.extract_torch import extract_mesh_torch
+
+    def moved(array: NDArray) -> torch.Tensor:
+        return torch.as_tensor(np.ascontiguousarray(array)).to(device)
+
+    def extract(
+        coords: NDArray[np.int32],
+        dual: NDArray[np.float32],
+        intersected: NDArray[np.bool_],
+        resolution: int,
+        weights: NDArray[np.float32] | None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        own = None if weights is None else moved(weights)
+        vertices, faces = extract_mesh_torch(moved(coords), moved(dual), moved(intersected), resolution, own)
+        return vertices.cpu().numpy(), faces.cpu().numpy()
+
+    return extract
 
 
 @parallel_kernel

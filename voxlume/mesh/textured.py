@@ -99,7 +99,7 @@ def textured_asset(
     options = options or TexturedOptions()
     options.check()
     device = chosen_device(options.device)
-    source = SourceSurface(ovoxel)
+    source = SourceSurface(ovoxel, device)
     vertices, faces = _reduced(source, options, device, progress)
     origin, faces, normals = split_at_creases(vertices, faces)
     vertices = ovoxel.placement.to_gltf(vertices[origin] / ovoxel.resolution - 0.5)
