@@ -416,7 +416,7 @@ def fused_kernels_are_right(device: torch.device) -> bool:
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator).to(device, torch.float16)
 
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
         x, shift, scale, gamma = draw(37, 96), draw(2, 96), draw(2, 96), draw(4, 24)
         sample = (torch.arange(37) // 20).to(device)
         phases = rotary_phases((torch.arange(111).reshape(37, 3)).to(device), 24)
