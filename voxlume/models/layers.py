@@ -2,7 +2,8 @@
 
 Every function has a plain PyTorch twin beside it (``..._reference``), which runs on every device but CUDA,
 and where a user asks for reference kernels (:func:`voxlume.sparse.backend.kernels`). The fast path is
-:mod:`voxlume.models.fused`; where gradients are wanted it is :mod:`voxlume.models.fused_training`.
+:mod:`voxlume.models.fused` and :mod:`voxlume.models.fused_mlp`; where gradients are wanted it is
+:mod:`voxlume.models.fused_training`.
 
 Shape suffixes: n tokens (all samples of a batch, one after another), b samples, h heads, d channels of
 a head, c channels, p = d / 2 rotary pairs. Normalisation is computed in float32; results have the dtype
