@@ -9,17 +9,20 @@ from numpy.typing import NDArray
 from voxlume.jit import parallel_kernel
 
 _DIGIT_BITS = 11
-_SMALL = 1 << 15  # below this NumPy is faster
+_SMALL = 1 << 15  # keys, below which NumPy is faster
+_FEW = 4  # threads, below which NumPy is, because it gains from runs that are in order already
 
 
 def stable_order(keys: NDArray[np.integer]) -> NDArray[np.int64]:
-    """The order int64 (n,) that sorts keys (n,), none of them negative; equal ones stay in their order.
-
-    The same as ``np.argsort(keys, kind="stable")``, by digits of 11 bits, the lowest first.
-    """
-    n = len(keys)
-    if n < _SMALL:
+    """The order int64 (n,) that sorts keys (n,), none of them negative; equal ones stay in their order."""
+    if len(keys) < _SMALL or get_num_threads() < _FEW:
         return np.argsort(keys, kind="stable")
+    return radix_order(keys)
+
+
+def radix_order(keys: NDArray[np.integer]) -> NDArray[np.int64]:
+    """The same as ``np.argsort(keys, kind="stable")``, by digits of 11 bits, the lowest first."""
+    n = len(keys)
     bits = int(keys.max()).bit_length()
     values: NDArray[np.unsignedinteger] = keys.astype(np.uint32) if bits <= 32 else keys.astype(np.uint64)
     order = np.arange(n)
