@@ -7,16 +7,20 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from examples.lantern import lantern
 from tests.mesh.uv_checks import chart_labels, overlapping_samples, own_texels_share
 from tests.paths import ASSETS_DIR, manifest_assets
 from tests.validator import assert_valid
+from voxlume.asset import Asset
 from voxlume.errors import AssetError, Cancelled, VoxlumeError
 from voxlume.evaluation.compare import compare
+from voxlume.mesh import textured
 from voxlume.mesh.clean import CleanOptions
 from voxlume.mesh.export import ExportOptions, export
 from voxlume.mesh.from_voxels import surface_of
@@ -240,3 +244,22 @@ def test_alpha_mode_of_real_assets(entry: dict | None) -> None:
     if "leafcards" in entry["file"]:
         expected = "MASK"
     assert source_alpha_mode(source) == expected
+
+
+def test_what_a_device_has_no_memory_for_is_done_on_the_cpu(
+    voxels: OVoxel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, devices = textured._made_on, []
+
+    def full(device: str, *arguments: Any) -> Asset:
+        devices.append(device)
+        if device != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return made(device, *arguments)
+
+    monkeypatch.setattr(textured, "_made_on", full)
+    monkeypatch.setattr(textured, "chosen_device", lambda _: "cuda")
+    with pytest.warns(UserWarning, match="cuda has too little free memory"):
+        asset = textured_asset(voxels, SMALL)
+    assert devices == ["cuda", "cpu"]
+    assert asset.num_faces > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -88,7 +89,8 @@ def textured_asset(
 
     Returns
     -------
-    Asset in the frame of the asset that the voxels were made from; the same to the bit for the same input.
+    Asset in the frame of the asset that the voxels were made from; the same to the bit for the same input
+    on the same kind of device. What a device has no memory for is done on the CPU, with a warning.
 
     Raises
     ------
@@ -99,6 +101,18 @@ def textured_asset(
     options = options or TexturedOptions()
     options.check()
     device = chosen_device(options.device)
+    try:
+        return _made_on(device, ovoxel, options, name, progress)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # PyTorch's, which need not be imported here
+            raise
+    warnings.warn(f"{device} has too little free memory, the asset is made on the CPU", stacklevel=2)
+    return _made_on("cpu", ovoxel, options, name, progress)
+
+
+def _made_on(
+    device: str, ovoxel: OVoxel, options: TexturedOptions, name: str, progress: Progress | None
+) -> Asset:
     source = SourceSurface(ovoxel, device)
     vertices, faces = _reduced(source, options, device, progress)
     origin, faces, normals = split_at_creases(vertices, faces)
