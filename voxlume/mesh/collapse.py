@@ -19,8 +19,6 @@ from voxlume.mesh.quadric import add_plane, collapse_target
 NONE = np.int64(2**63 - 1)
 """Key of a vertex without any edge that may collapse."""
 
-_STALE = np.int64(-1)
-
 ID_BITS = 26
 MAX_VERTICES = 2**ID_BITS
 _EDGE_BITS = 2 * ID_BITS
@@ -517,8 +515,8 @@ def collapse_edges(
                 _refuse(a, b, faces, head, following, cost)
 
 
-@kernel
-def update_keys(
+@parallel_kernel
+def mark_due(
     ends: NDArray[np.int64],
     removed: NDArray[np.int32],
     faces: NDArray[np.int32],
@@ -527,54 +525,37 @@ def update_keys(
     cost: NDArray[np.float32],
     bits: NDArray[np.int32],
     keys: NDArray[np.int64],
-) -> NDArray[np.int32]:
-    """Give the neighbours of collapsed edges their new edges' keys, where those are less than what they had.
+    due: NDArray[np.bool_],
+) -> None:
+    """Mark the vertices whose least key is another one after these collapses, for :func:`renew_keys`.
 
-    Returns
-    -------
-    int32 (k,), vertices that have lost their best edge: :func:`renew_keys` must look for another one.
+    Those are the ends, neighbours that have lost their best edge, and neighbours with a better one.
     """
-    stale = np.empty(2 * len(removed) + 64, np.int32)
-    count = 0
-    for row in range(len(removed)):
+    for row in prange(len(removed)):
         a, b = ends[2 * row], ends[2 * row + 1]
-        for v in (a, b):
-            if keys[v] != _STALE:
-                keys[v] = _STALE
-                stale[count] = v
-                count += 1
+        due[a] = True
+        due[b] = True
         if removed[row] == 0 or head[a] < 0:
             continue
-        if count + 6 * RING > len(stale):
-            stale = np.concatenate((stale, np.empty_like(stale)))
-        for lost in (True, False):
-            corner = head[a]
-            while True:
-                f, k = corner // 3, corner % 3
-                if faces[f, 0] >= 0:
-                    for side in range(1, 3):
-                        w = faces[f, (k + side) % 3]
-                        if keys[w] == _STALE:
-                            continue
-                        if lost:
-                            p, q = _edge_of_key(keys[w])
-                            if keys[w] != NONE and (p in (a, b) or q in (a, b)):
-                                keys[w] = _STALE
-                                stale[count] = w
-                                count += 1
-                        else:
-                            edge = k if side == 1 else (k + 2) % 3
-                            if cost[f, edge] < np.inf:
-                                keys[w] = min(keys[w], _edge_key(a, w, bits[f, edge]))
-                corner = following[corner]
-                if corner == head[a]:
-                    break
-    return stale[:count].copy()
+        corner = head[a]
+        while True:
+            f, k = corner // 3, corner % 3
+            if faces[f, 0] >= 0:
+                for side in range(1, 3):
+                    w = faces[f, (k + side) % 3]
+                    edge = k if side == 1 else (k + 2) % 3
+                    p, q = _edge_of_key(keys[w])
+                    lost = keys[w] != NONE and (p in (a, b) or q in (a, b))
+                    if lost or (cost[f, edge] < np.inf and _edge_key(a, w, bits[f, edge]) < keys[w]):
+                        due[w] = True
+            corner = following[corner]
+            if corner == head[a]:
+                break
 
 
 @parallel_kernel
 def renew_keys(
-    vertices: NDArray[np.int32],
+    vertices: NDArray[np.int64],
     faces: NDArray[np.int32],
     head: NDArray[np.int32],
     following: NDArray[np.int32],

@@ -29,8 +29,8 @@ from voxlume.mesh.collapse import (
     feature_kinds,
     feature_vertices,
     mark_chosen,
+    mark_due,
     renew_keys,
-    update_keys,
 )
 from voxlume.mesh.edges import edge_table
 from voxlume.mesh.winding import flipped_faces
@@ -207,7 +207,7 @@ class Reduction:
         self.keys = np.empty(len(self.points), np.int64)
         bits = self.cost.view(np.int32)
         all_keys(self.faces, self.head, self.following, self.cost, bits, self.keys)
-        self.chosen = np.empty(len(self.points), np.bool_)
+        self.chosen, self.due = (np.empty(len(self.points), np.bool_) for _ in range(2))
 
     def _choose(self, rank: int) -> NDArray[np.int64]:
         """One end of each of the independent edges among those at the ``rank`` cheapest vertices."""
@@ -235,7 +235,9 @@ class Reduction:
         )
         self.moved[chosen[removed > 0]] = True
         lists = self.faces, self.head, self.following, self.cost, self.cost.view(np.int32), self.keys
-        renew_keys(update_keys(ends, removed, *lists), *lists)
+        self.due[:] = False
+        mark_due(ends, removed, *lists, self.due)
+        renew_keys(np.flatnonzero(self.due), *lists)
         return int(removed.sum())
 
     def _another_chance(self) -> bool:

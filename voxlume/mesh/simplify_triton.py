@@ -132,7 +132,7 @@ class DeviceReduction(Reduction):
         kernels.all_costs(self.quadrics, self.points, self.on_feature, self.faces, self.feature, self.cost)
         self.keys: Any = torch.empty(n, dtype=torch.int64, device=self.device)
         self.chosen: Any = torch.empty(n, dtype=torch.uint8, device=self.device)
-        self.due = torch.ones(n, dtype=torch.uint8, device=self.device)
+        self.due: Any = torch.ones(n, dtype=torch.uint8, device=self.device)
         self._renew_keys()
 
     def _renew_keys(self) -> None:
