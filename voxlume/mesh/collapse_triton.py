@@ -54,7 +54,7 @@ def color_quadrics(
     """:func:`voxlume.mesh.collapse.color_quadrics`."""
     n = len(points)
     _color_quadrics_kernel[_grid(n)](
-        points, faces, colors, head, following, quadrics, n, colors.shape[1], LANES=LANES, **_OPTIONS
+        points, faces, colors, head, following, quadrics, n, CHANNELS=colors.shape[1], LANES=LANES, **_OPTIONS
     )
 
 
@@ -690,9 +690,9 @@ def _face_quadrics_kernel(points, faces, feature, head, following, quadrics, n, 
         walking = walking & (corner != start)
 
 
-@triton.jit(do_not_specialize=["n", "channels"])
+@triton.jit(do_not_specialize=["n"])
 def _color_quadrics_kernel(
-    points, faces, colors, head, following, quadrics, n, channels, LANES: tl.constexpr
+    points, faces, colors, head, following, quadrics, n, CHANNELS: tl.constexpr, LANES: tl.constexpr
 ):
     v, here = _rows(n, LANES)
     start = tl.load(head + v, mask=here, other=-1)
@@ -711,10 +711,10 @@ def _color_quadrics_kernel(
         det = uu * ww - uw * uw
         whole = walking & (det > 0)
         divisor = tl.where(whole, det, 1.0)
-        for channel in range(channels):
-            at_a = tl.load(colors + channels * a + channel, mask=whole, other=0.0)
-            at_b = tl.load(colors + channels * b + channel, mask=whole, other=0.0)
-            at_c = tl.load(colors + channels * c + channel, mask=whole, other=0.0)
+        for channel in range(CHANNELS):
+            at_a = tl.load(colors + CHANNELS * a + channel, mask=whole, other=0.0)
+            at_b = tl.load(colors + CHANNELS * b + channel, mask=whole, other=0.0)
+            at_c = tl.load(colors + CHANNELS * c + channel, mask=whole, other=0.0)
             step = tl.maximum(tl.maximum(at_a, at_b), at_c) - tl.minimum(tl.minimum(at_a, at_b), at_c)
             step = step.to(tl.float64)
             s, t = (at_b - at_a).to(tl.float64), (at_c - at_a).to(tl.float64)

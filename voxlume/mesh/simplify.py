@@ -26,11 +26,14 @@ from voxlume.mesh.collapse import (
     cost_limit,
     ends_of,
     face_quadrics,
+    faces_now,
     feature_kinds,
     feature_vertices,
     mark_chosen,
     mark_due,
+    mark_used,
     renew_keys,
+    vertices_now,
 )
 from voxlume.mesh.edges import edge_table
 from voxlume.mesh.winding import flipped_faces
@@ -257,25 +260,16 @@ class Reduction:
 
     def compact(self) -> None:
         """Only the faces that are left, and the vertices that they use."""
-        self.faces = self.faces[self.faces[:, 0] >= 0]
+        kept = np.flatnonzero(self.faces[:, 0] >= 0)
         used, number = _used(self.faces, len(self.points))
-        self.origin = np.where(self.origin >= 0, number[self._roots()[self.origin]], np.int32(-1))
-        self.faces = number[self.faces]
+        self.origin = vertices_now(self.origin, self.parent, number)
+        self.faces = faces_now(self.faces, kept, number)
         self.points, self.quadrics = self.points[used], self.quadrics[used]
         self.moved, self.source = self.moved[used], self.source[used]
-
-    def _roots(self) -> NDArray[np.int32]:
-        """The vertex that each vertex has gone into."""
-        root = self.parent
-        while True:
-            above = root[root]
-            if np.array_equal(above, root):
-                return root
-            root = above
 
 
 def _used(faces: NDArray[np.int32], num_vertices: int) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
     """Which vertices the faces use, and their numbers without the others, -1 for those."""
     used = np.zeros(num_vertices, np.bool_)
-    used[faces] = True
+    mark_used(faces, used)
     return used, np.where(used, np.cumsum(used, dtype=np.int32) - np.int32(1), np.int32(-1))
