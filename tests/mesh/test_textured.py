@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -20,7 +21,7 @@ from tests.validator import assert_valid
 from voxlume.asset import Asset
 from voxlume.errors import AssetError, Cancelled, VoxlumeError
 from voxlume.evaluation.compare import compare
-from voxlume.mesh import textured
+from voxlume.mesh import radix, textured
 from voxlume.mesh.clean import CleanOptions
 from voxlume.mesh.export import ExportOptions, export
 from voxlume.mesh.from_voxels import surface_of
@@ -263,3 +264,15 @@ def test_what_a_device_has_no_memory_for_is_done_on_the_cpu(
         asset = textured_asset(voxels, SMALL)
     assert devices == ["cuda", "cpu"]
     assert asset.num_faces > 0
+
+
+def test_threads_do_not_matter(voxels: OVoxel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = []
+    for threads in (1, numba.config.NUMBA_NUM_THREADS):
+        numba.set_num_threads(threads)
+        export(voxels, tmp_path / "x.glb", ExportOptions(replace(SMALL, device="cpu")))
+        files.append((tmp_path / "x.glb").read_bytes())
+        # What machines of many cores sort with.
+        monkeypatch.setattr(radix, "_FEW", 0)
+        monkeypatch.setattr(radix, "_SMALL", 2)
+    assert files[0] == files[1]
