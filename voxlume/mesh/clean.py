@@ -18,6 +18,7 @@ from voxlume.mesh.edges import edge_table
 from voxlume.mesh.holes import filling
 from voxlume.mesh.manifold import split_nonmanifold
 from voxlume.mesh.normals import face_areas
+from voxlume.mesh.renumber import faces_now, mark_used, rows_of
 from voxlume.mesh.visibility import DIRECTIONS, visible_faces
 from voxlume.mesh.weld import weld_by_position
 from voxlume.mesh.winding import flipped_faces
@@ -98,7 +99,7 @@ def clean(
     corners = np.ascontiguousarray(faces, np.int32)
     _check(points, corners)
     used = np.zeros(len(points), np.bool_)
-    used[corners] = True
+    mark_used(corners, used)
     some = points if used.all() else points[used]
     low, high = some.min(axis=0), some.max(axis=0)
     extent = float((high - low).max())
@@ -108,7 +109,8 @@ def clean(
     counts: dict[str, int] = {}
 
     report(progress, 0, 5, "cleaning")
-    corners = weld_by_position(_rounded(points, low, extent * SAME_PLACE))[corners]
+    first = weld_by_position(_rounded(points, low, extent * SAME_PLACE))
+    corners = faces_now(corners, np.arange(len(corners)), first)
     corners, counts["degenerate"] = _kept(corners, ~_degenerate(corners))
     corners, counts["duplicate"] = _kept(corners, ~_repeated(corners, len(points)))
     if not len(corners):
@@ -130,17 +132,17 @@ def clean(
     if options.largest_hole > 0:
         filled = filling(points, corners, options.largest_hole * voxel, table)
         counts["filled"] = len(filled)
-        corners = np.concatenate([corners, filled])
+        corners = np.concatenate([corners, filled]) if len(filled) else corners
     source = np.arange(len(points), dtype=np.int32)
     if options.manifold:
         corners, source = split_nonmanifold(corners, len(points))
         counts["split"] = len(source) - len(points)
     report(progress, 5, 5, "cleaning")
     is_used = np.zeros(len(source), np.bool_)
-    is_used[corners] = True
+    mark_used(corners, is_used)
     number = np.cumsum(is_used, dtype=np.int32) - np.int32(1)
     origin = source[is_used]
-    return Cleaned(points[origin], number[corners], origin, **counts)
+    return Cleaned(points[origin], faces_now(corners, np.arange(len(corners)), number), origin, **counts)
 
 
 def hidden_parts(
@@ -180,7 +182,7 @@ def _check(points: NDArray[np.float64], faces: NDArray[np.int32]) -> None:
 
 
 def _kept(faces: NDArray[np.int32], keep: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
-    return (faces, 0) if keep.all() else (faces[keep], int(len(faces) - keep.sum()))
+    return (faces, 0) if keep.all() else (rows_of(faces, np.flatnonzero(keep)), int(len(faces) - keep.sum()))
 
 
 @parallel_kernel

@@ -26,16 +26,15 @@ from voxlume.mesh.collapse import (
     cost_limit,
     ends_of,
     face_quadrics,
-    faces_now,
     feature_kinds,
     feature_vertices,
     mark_chosen,
     mark_due,
-    mark_used,
     renew_keys,
     vertices_now,
 )
 from voxlume.mesh.edges import edge_table
+from voxlume.mesh.renumber import faces_now, mark_used
 from voxlume.mesh.winding import flipped_faces
 from voxlume.progress import Progress, report
 
