@@ -7,12 +7,12 @@ import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.paths import ROOT
 from voxlume.backend import triton_installed
 from voxlume.mesh.textured import TexturedOptions, textured_asset
 
@@ -24,7 +24,7 @@ needs_triton = pytest.mark.skipif(not triton_installed(), reason="Triton is not 
 def test_kernel_agrees_with_its_twin_in_the_interpreter() -> None:
     program = subprocess.run(
         [sys.executable, "-m", "tests.mesh.nearest_cases"],
-        cwd=ROOT,
+        cwd=Path(__file__).parents[2],
         env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
