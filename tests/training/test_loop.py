@@ -57,6 +57,15 @@ def test_resumed_is_bit_for_bit_the_same(stage: str, store: Path, tmp_path: Path
     assert losses[0] == losses[1]
 
 
+def test_profile_names_what_takes_time(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voxlume.training.profile.AFTER", 1)
+    run = Run("tiny", store, tmp_path / "run", SHORT | {"loop.profile": "2"})
+    run_stage("structure_vae", run, ALONE)
+    text = (run.out / "structure_vae" / "profile.txt").read_text()
+    assert text.startswith("2 steps")
+    assert "conv" in text
+
+
 def command(run: Run, stage: str, *more: str) -> list[str]:
     words = [sys.executable, "-m", "voxlume.training", stage, "--preset", run.preset, "--device", "cpu"]
     words += ["--data", str(run.data), "--out", str(run.out), *more]

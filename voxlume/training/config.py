@@ -35,6 +35,7 @@ class LoopConfig:
     check_every : steps between two looks at clock, signals and losses, which wait for the device.
     log_seconds, save_seconds : the least time between two log lines and two checkpoints.
     looks : how often in the run, its end included, held-out data are measured and samples drawn; 0 is never.
+    profile : steps early in the run of which ``profile.txt`` tells where their time goes; 0 is none.
     """
 
     batch_size: int
@@ -58,6 +59,7 @@ class LoopConfig:
     log_seconds: float = 2.0
     save_seconds: float = 120.0
     looks: int = 8
+    profile: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,19 @@ class RenderingLoss:
 
 @dataclass(frozen=True)
 class ShapeVaeConfig:
-    """Weights of the shape's losses; the defaults are the paper's."""
+    """Weights of the shape's losses; the defaults are the paper's.
+
+    Attributes
+    ----------
+    voxel : of voxels that exist against those that do not, in the masks of the finest level. A voxel that is
+        missed leaves a hole in up to twelve faces, one too many nothing.
+    """
 
     loop: LoopConfig
     intersected: float = 0.1
     vertex: float = 0.01
     masks: float = 0.1
+    voxel: float = 1.0
     kl: float = 1e-6
     rendering: RenderingLoss = field(default_factory=RenderingLoss)
 

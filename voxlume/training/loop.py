@@ -25,6 +25,7 @@ from voxlume.training.journal import Journal
 from voxlume.training.optimizer import AdaptiveClip, Ema, adamw, learning_rate
 from voxlume.training.parallel import Processes
 from voxlume.training.precision import autocast_blocks
+from voxlume.training.profile import StepProfile
 from voxlume.training.stage import Batch, Stage
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -135,7 +136,10 @@ class _Run:
         looks = int(self._fraction() * self.config.looks)
         batches = _ahead(lambda step: self.stage.prepare(step, self.lanes), self.device)
         next_check = self.step + 1
+        steps = self.config.profile if self.processes.first else 0
+        profile = StepProfile(steps, self.step, self.folder, self.device)
         while not self._used_up():
+            profile.before(self.step)
             self._one_step(batches(self.step))
             if self.step >= next_check:
                 done = self._check(progress)
