@@ -88,6 +88,9 @@ def test_losses() -> None:
     logits, truth = [torch.tensor([[100.0, -100.0]])], [torch.tensor([[True, False]])]
     assert float(mask_loss(logits, truth)) == pytest.approx(0, abs=1e-6)
     assert float(mask_loss(logits * 2, [~truth[0], truth[0]])) == pytest.approx(100)
+    missed = [torch.full_like(logits[0], -10.0)] * 2
+    there = torch.ones_like(truth[0])
+    assert float(mask_loss(missed, [there, there], 3.0)) == pytest.approx(40, rel=1e-3)
     # Each lane's mean counts once, however many rows it has.
     velocity, target = torch.tensor([[1.0], [3.0], [3.0]]), torch.zeros(3, 1)
     assert float(velocity_loss(velocity, target, [1, 2])) == pytest.approx((1 + 9) / 2)

@@ -23,14 +23,19 @@ def drawn_latent(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
     return mean + (0.5 * log_variance.clamp(*LOG_VARIANCE_RANGE)).exp() * noise
 
 
-def binary_cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
-    """Between logits and bools of the same shape."""
-    return F.binary_cross_entropy_with_logits(logits.float(), truth.float())
+def binary_cross_entropy(logits: Tensor, truth: Tensor, positive_weight: float = 1.0) -> Tensor:
+    """Between logits and bools of the same shape; what is true counts ``positive_weight`` times."""
+    weight = None if positive_weight == 1 else logits.new_tensor(positive_weight, dtype=torch.float32)
+    return F.binary_cross_entropy_with_logits(logits.float(), truth.float(), pos_weight=weight)
 
 
-def mask_loss(logits: Sequence[Tensor], truth: Sequence[Tensor]) -> Tensor:
-    """Sum over the levels of the cross entropy of the children's existence, each (n_level, 8)."""
-    levels = [binary_cross_entropy(a, b) for a, b in zip(logits, truth, strict=True)]
+def mask_loss(logits: Sequence[Tensor], truth: Sequence[Tensor], finest_weight: float = 1.0) -> Tensor:
+    """Sum over the levels of the cross entropy of the children's existence, each (n_level, 8).
+
+    ``finest_weight`` is the weight of children that exist at the last level.
+    """
+    weights = [1.0] * (len(logits) - 1) + [finest_weight]
+    levels = [binary_cross_entropy(a, b, w) for a, b, w in zip(logits, truth, weights, strict=True)]
     return torch.stack(levels).sum()
 
 

@@ -110,7 +110,7 @@ def nano() -> TrainingPreset:
     return TrainingPreset(
         model,
         _encoders(model),
-        ShapeVaeConfig(vae, vertex=1.0, rendering=rendering),
+        ShapeVaeConfig(vae, vertex=1.0, voxel=2.7, rendering=rendering),
         MaterialVaeConfig(vae),
         StructureVaeConfig(LoopConfig(batch_size=256, learning_rate=1e-3, ema=0.999)),
         FlowConfig(flow),

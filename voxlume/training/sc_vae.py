@@ -203,7 +203,7 @@ class ShapeVaeStage(ScVaeStage):
         return {
             "intersected": binary_cross_entropy(grid.intersected_logits, voxels.intersected),
             "vertex": F.mse_loss(grid.dual_vertices, voxels.dual_vertices),
-            "masks": mask_loss(logits, [step.kept for step in content.steps]),
+            "masks": mask_loss(logits, [step.kept for step in content.steps], self.config.voxel),
         }
 
     @torch.no_grad()
