@@ -34,8 +34,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_encoders_stay_behind(finished: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("room", [True, False])
+def test_encoders_come_along_if_there_is_room(
+    room: bool, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert ModelFolder.from_pretrained(finished).has(MATERIAL_ENCODER)
+    if not room:
+        whole = sum(path.stat().st_size for path in finished.rglob("*") if path.is_file())
+        monkeypatch.setattr(module, "MOST_BYTES", whole - 1000)
     target = tmp_path / "weights"
     (target / "ckpts").mkdir(parents=True)
     (target / "CREDITS.md").write_text("Thanks.\n")
@@ -48,7 +54,8 @@ def test_encoders_stay_behind(finished: Path, tmp_path: Path) -> None:
     for description in (IMAGE_TO_3D, TEXTURING):
         folder = ModelFolder.from_pretrained(target, pipeline=description)
         assert folder.problems() == []
-        assert not {STRUCTURE_ENCODER, MATERIAL_ENCODER} & set(folder.config.models)
+        encoders = {STRUCTURE_ENCODER, MATERIAL_ENCODER} & set(folder.config.models)
+        assert len(encoders) == (2 if room else 0)
         needed |= set(folder.config.models)
         assert "training" in json.loads((target / description).read_text())
     assert {path.stem for path in (target / "ckpts").iterdir()} == needed

@@ -94,7 +94,9 @@ def nano() -> Preset:
     """The bundled model: the published kind of networks at 256^3, 16 times compressed, within 80 MB of fp16.
 
     Structure latents on 8^3, structures on 32^3, O-Voxel on 256. It has an image encoder of its own, which
-    takes pictures of 256 pixels, and no networks for a higher resolution.
+    takes pictures of 256 pixels, and no networks for a higher resolution. Materials go through pooling: with
+    so few channels the shortcuts of residual autoencoding carry one value a voxel, and colours are learned
+    late (`benchmarks/notes/training.md`).
     """
     condition, latent = 256, 32
     flow: dict[str, Any] = {"width": 256, "heads": 4, "mlp_ratio": 4.0, "precision": "float16"}
@@ -124,7 +126,14 @@ def nano() -> Preset:
             in_channels=2 * latent, out_channels=latent, resolution=16, blocks=4, **flow
         ),
         stages.MATERIAL_DECODER: DecoderConfig(
-            content="material", out_channels=6, predicts_masks=False, blocks=(1, 2, 2, 1, 0), **decoder
+            content="material",
+            out_channels=6,
+            predicts_masks=False,
+            latent_channels=latent,
+            channels=(128, 96, 64, 32, 32),
+            blocks=(1, 2, 2, 1, 0),
+            residual=("convnext",) * 5,
+            resample=("pooling",) * 4,
         ),
     }
     return Preset(networks, base_resolution=256, image_sizes=(256, 256), latent_channels=latent)

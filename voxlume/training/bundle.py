@@ -1,6 +1,7 @@
 """``python -m voxlume.training.bundle MODEL``: a finished model becomes the one that comes with the package.
 
-Leaves out the encoders that only evaluation needs, refuses what is incomplete or too large.
+The encoders that only evaluation and further training need come along if there is room. Refuses what is
+incomplete or too large.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from voxlume.errors import VoxlumeError
@@ -21,6 +23,9 @@ from voxlume.training.presets import MATERIAL_ENCODER, STRUCTURE_ENCODER
 
 MOST_BYTES = 80_000_000
 """Of all files of a bundled model together."""
+
+ENCODERS = (STRUCTURE_ENCODER, MATERIAL_ENCODER)
+"""Generating and texturing do without them."""
 
 PARTS = (IMAGE_TO_3D, TEXTURING, "ckpts")
 """What a bundled model consists of; other files of the folder, such as the credits, stay."""
@@ -39,11 +44,14 @@ def bundle(model: Path, target: Path = BUNDLED) -> int:
     """
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".bundle") as temporary:
-        staged = new_folder(Path(temporary) / "model")
-        for description in (IMAGE_TO_3D, TEXTURING):
-            _stage(model, staged, description)
-        size = sum(path.stat().st_size for path in staged.rglob("*") if path.is_file())
-        if size > MOST_BYTES:
+        for left_out in ((), ENCODERS):
+            staged = new_folder(Path(temporary) / f"without_{len(left_out)}")
+            for description in (IMAGE_TO_3D, TEXTURING):
+                _stage(model, staged, description, left_out)
+            size = sum(path.stat().st_size for path in staged.rglob("*") if path.is_file())
+            if size <= MOST_BYTES:
+                break
+        else:
             raise VoxlumeError(f"{model} has {size / 1e6:.1f} MB without its encoders, more than 80")
         for name in PARTS:
             _remove(target / name)
@@ -51,15 +59,15 @@ def bundle(model: Path, target: Path = BUNDLED) -> int:
     return size
 
 
-def _stage(model: Path, staged: Path, description: str) -> None:
-    """Copy one description and the networks that it needs."""
+def _stage(model: Path, staged: Path, description: str, left_out: Sequence[str]) -> None:
+    """Copy one description and the networks that it names but for some."""
     folder = ModelFolder.from_pretrained(model, pipeline=description)
     problems = folder.problems()
     if problems:
         raise VoxlumeError(problems[0])
     content = read_json(model / description)
     models = content["args"]["models"]
-    for key in (STRUCTURE_ENCODER, MATERIAL_ENCODER):
+    for key in left_out:
         models.pop(key, None)
     for key, path in models.items():
         if path != f"ckpts/{key}":

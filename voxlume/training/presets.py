@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from voxlume.models.published import NetworkConfig
 from voxlume.models.sc_vae import DecoderConfig, EncoderConfig, ResampleKind
@@ -54,8 +55,9 @@ class TrainingPreset:
         return flow.resolution << (len(decoder.channels) - 1)  # type: ignore[union-attr]
 
 
-def _encoders(model: Preset, material: EncoderConfig | None = None) -> dict[str, NetworkConfig]:
-    """A structure encoder that mirrors the decoder, and a material encoder like the shape's."""
+def _encoders(model: Preset, **material: Any) -> dict[str, NetworkConfig]:
+    """A structure encoder that mirrors the decoder, and a material encoder like the shape's but for
+    ``material``."""
     decoder, shape = model.networks[stages.STRUCTURE_DECODER], model.networks[stages.SHAPE_ENCODER]
     assert isinstance(decoder, StructureDecoderConfig)
     assert isinstance(shape, EncoderConfig)
@@ -67,18 +69,8 @@ def _encoders(model: Preset, material: EncoderConfig | None = None) -> dict[str,
         middle_blocks=decoder.middle_blocks,
         precision=decoder.precision,
     )
-    if material is None:
-        material = EncoderConfig(
-            content="material",
-            in_channels=6,
-            latent_channels=shape.latent_channels,
-            channels=shape.channels,
-            blocks=shape.blocks,
-            residual=shape.residual,
-            resample=shape.resample,
-            precision=shape.precision,
-        )
-    return {STRUCTURE_ENCODER: structure, MATERIAL_ENCODER: material}
+    like = replace(shape, content="material", in_channels=6, **material)
+    return {STRUCTURE_ENCODER: structure, MATERIAL_ENCODER: like}
 
 
 def tiny() -> TrainingPreset:
@@ -109,7 +101,7 @@ def nano() -> TrainingPreset:
     rendering = RenderingLoss(share_from=0.7, objects=8)
     return TrainingPreset(
         model,
-        _encoders(model),
+        _encoders(model, channels=(32, 32, 64, 64, 96), resample=("pooling",) * 4),
         ShapeVaeConfig(vae, vertex=1.0, voxel=2.7, rendering=rendering),
         MaterialVaeConfig(vae),
         StructureVaeConfig(LoopConfig(batch_size=256, learning_rate=1e-3, ema=0.999)),
