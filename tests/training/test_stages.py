@@ -78,8 +78,9 @@ def test_rendering_losses(name: str, store: Path) -> None:
     assert not any("picture" in key for key in stage(batch))
     stage.begin(0.6)
     shown = stage(batch)
-    pictures = [key for key in shown if "picture" in key or key == "depth"]
-    assert pictures == (["depth", "normal_picture"] if name == "shape_vae" else ["attributes_picture"])
+    pictures = [key for key in shown if "picture" in key or key in ("silhouette", "depth")]
+    of_shape = ["silhouette", "depth", "normal_picture"]
+    assert pictures == (of_shape if name == "shape_vae" else ["attributes_picture"])
     # The pictures alone move every parameter but those of the decoder's own masks.
     torch.stack([shown[key] for key in pictures]).sum().backward()
     still = {n for n, p in stage.named_parameters() if p.grad is None or not p.grad.any()}
@@ -101,6 +102,7 @@ def test_pictures_of_the_truth_cost_nothing(store: Path) -> None:
     far = compare(voxels, Rendered(moved, weights, None), torch.Generator().manual_seed(0))
     assert float(near["normal_picture"][0]) < 0.5 * float(far["normal_picture"][0])
     assert float(near["depth"][0]) < 0.5 * float(far["depth"][0])
+    assert float(near["silhouette"][0]) < 0.5 * float(far["silhouette"][0])
 
 
 def test_true_subdivisions_decode_as_masks_do(store: Path) -> None:

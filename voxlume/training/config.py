@@ -71,12 +71,13 @@ class RenderingLoss:
     share_from : part of the budget after which they count; 1 leaves them out, 0 is a second stage of its own.
     objects : how many of a process's objects are drawn in a step; 0 draws all.
     size : pixels a side.
-    depth, normal, attributes, ssim : weights; that of ``ssim`` counts besides that of its map.
+    silhouette, depth, normal, attributes, ssim : weights; that of ``ssim`` counts besides that of its map.
     """
 
     share_from: float = 1.0
     objects: int = 0
     size: int = 256
+    silhouette: float = 1.0
     depth: float = 10.0
     normal: float = 1.0
     attributes: float = 1.0

@@ -1,8 +1,7 @@
 """Losses on pictures of the decoded beside the true surface (the SC-VAE's second stage).
 
 Both surfaces are drawn from the same random cameras. The decoded one is made of the true crossed edges, whose
-logits learn from their own loss, so its silhouette is about the true one; masks have no gradient and only
-decide which pixels count.
+logits learn from their own loss; what moves its silhouette are the vertices alone.
 """
 
 from __future__ import annotations
@@ -13,13 +12,17 @@ import torch
 from torch import Tensor
 
 from voxlume.data.store import VoxelBatch
-from voxlume.render.batch import ALL_ELEVATIONS, maps, random_cameras
+from voxlume.render.batch import ALL_ELEVATIONS, BatchCameras, Surfaces, maps, random_cameras
 from voxlume.render.batch_voxels import surfaces_of_voxels, training_surfaces_of_voxels
+from voxlume.render.soft_mask import soft_mask
 from voxlume.render.ssim import ssim
 from voxlume.training.config import RenderingLoss
 
 RADIUS_RANGE = (2.0, 100.0)
 """Distances of the cameras, as in the paper; every one sees the whole cube."""
+
+MASK_SAMPLES = 2
+"""Samples of a pixel on each axis, of which silhouettes are made."""
 
 Weighted = dict[str, tuple[Tensor, float]]
 
@@ -85,7 +88,18 @@ class RenderingLosses:
         both = (guess.mask * true.mask).unsqueeze(-1)
         depth = ((guess.depth - true.depth).abs() * both[..., 0]).sum() / both.sum().clamp(min=1)
         normal = self._compared("normal", guess.normal * both, true.normal * both, self.config.normal)
-        return {"depth": (depth, self.config.depth)} | normal
+        silhouette = self._silhouettes(surface, truth, cameras)
+        return {
+            "silhouette": (silhouette, self.config.silhouette),
+            "depth": (depth, self.config.depth),
+            **normal,
+        }
+
+    def _silhouettes(self, guess: Surfaces, truth: Surfaces, cameras: BatchCameras) -> Tensor:
+        """L1 of the share of every pixel that the surfaces cover."""
+        with torch.no_grad():
+            true = soft_mask(truth, cameras, self.config.size, MASK_SAMPLES)
+        return (soft_mask(guess, cameras, self.config.size, MASK_SAMPLES) - true).abs().mean()
 
     def _compared(self, name: str, guess: Tensor, true: Tensor, weight: float) -> Weighted:
         """L1 and structural dissimilarity of pictures (b, s, s, c)."""
