@@ -111,18 +111,28 @@ class ImageEncoder(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
 
     def forward(self, images_b3hw: Tensor) -> Tensor:
-        patches = self.patch_embedding(images_b3hw.float())
-        rows, columns = patches.shape[2:]
+        patches, (rows, columns) = self._embedded(images_b3hw.float())
         cos, sin = patch_rotation(rows, columns, self.config, patches.device)
         batch = len(patches)
         first = [token.expand(batch, -1, -1) for token in (self.class_token, self.register_tokens)]
-        x = torch.cat([*first, patches.flatten(2).transpose(1, 2)], dim=1).to(block_dtype(self))
+        x = torch.cat([*first, patches], dim=1).to(block_dtype(self))
         for block in self.blocks:
             if self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, cos, sin, use_reentrant=False)
             else:
                 x = block(x, cos, sin)
         return final_norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def _embedded(self, images_b3hw: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Patches (b, rows * columns, c), and how many rows and columns there are.
+
+        The convolution's kernels lie side by side, so it is a product; as such its gradient is one too.
+        """
+        size = self.config.patch
+        cut = images_b3hw.unflatten(3, (-1, size)).unflatten(2, (-1, size))  # b, 3, rows, size, columns, size
+        pixels = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        embedding = self.patch_embedding
+        return F.linear(pixels, embedding.weight.flatten(1), embedding.bias), (cut.shape[2], cut.shape[4])
 
 
 def patch_rotation(
