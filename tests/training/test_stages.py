@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from voxlume.data.store import VoxelStore
 from voxlume.errors import ModelFileError, VoxlumeError
 from voxlume.models.subdivision import subdivision_masks, subdivisions_to
+from voxlume.pipelines import stages
 from voxlume.sparse.tensor import CoordinateSet, SparseTensor
 from voxlume.training.config import RenderingLoss
 from voxlume.training.export import trained
@@ -220,7 +222,11 @@ def test_all_stages_in_a_row(run: Run) -> None:
         run_stage("export", run, ALONE)
     # A later run may begin with the finished model; without a step it only takes its weights over.
     later = Run(
-        "tiny", run.data, run.out / "later", {"loop.steps": "0", "loop.looks": "0"}, initial=run.out / "model"
+        "tiny",
+        run.data,
+        run.out / "later",
+        {"loop.steps": "0", "loop.looks": "0"},
+        initial=(run.out / "model",),
     )
     run_stage("shape_vae", later, ALONE)
     taken = trained(later.checkpoint("shape_vae"), {"decoder": tiny().config("shape_slat_decoder")})[
@@ -230,6 +236,23 @@ def test_all_stages_in_a_row(run: Run) -> None:
     assert all(torch.equal(a, b) for a, b in zip(taken.parameters(), finished.parameters(), strict=True))
     with pytest.raises(ModelFileError, match="other sizes"):
         run_stage("shape_vae", replace(later, preset="nano", out=run.out / "bigger"), ALONE)
+
+
+def test_flows_trained_apart_come_together(run: Run, tmp_path: Path) -> None:
+    for name in ("latents", "shape_vae", "material_vae", "structure_vae"):
+        for out in ("first", "both"):
+            shutil.copytree(run.out / name, tmp_path / out / name)
+    few = {"loop.steps": "2", "loop.looks": "0"}
+    first = replace(run, out=tmp_path / "first", settings=few | {"train": "structure"})
+    run_stage("flows", first, ALONE)
+    initial = (first.checkpoint("flows"),)
+    both = replace(run, out=tmp_path / "both", settings=few | {"loop.steps": "0"}, initial=initial)
+    run_stage("flows", both, ALONE)
+    part = {"flows.structure": tiny().config(stages.STRUCTURE_FLOW)}
+    learned, taken = (trained(r.checkpoint("flows"), part)["flows.structure"] for r in (first, both))
+    assert all(torch.equal(a, b) for a, b in zip(learned.parameters(), taken.parameters(), strict=True))
+    with pytest.raises(ModelFileError, match="other networks"):
+        run_stage("structure_vae", replace(both, out=tmp_path / "other"), ALONE)
 
 
 def test_stages_say_what_comes_before(store: Path, tmp_path: Path) -> None:

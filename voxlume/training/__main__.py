@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.resume,
             options.limit,
             options.image_encoder,
-            options.initial,
+            tuple(options.initial),
             options.encoders,
         )
         with processes(options.device) as who:
@@ -82,7 +82,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--checkpointing", action="store_true", help="recompute activations: less memory, a third slower")
     add("--shard", action="store_true", help="divide weights and optimiser among the processes (FSDP)")
     add("--image-encoder", type=Path, metavar="FOLDER", help="ready-made DINOv3 encoder for the flows")
-    add("--initial", type=Path, metavar="FILE", help="weights to begin with: a checkpoint or a model folder")
+    add(
+        "--initial",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="weights to begin with: a checkpoint or a model folder; may be given again, the last one counts",
+    )
     add("--encoders", action="store_true", help="export also the encoders that only evaluation needs")
     add("--vae-share", type=float, default=0.4, help="part of the seconds of `all` that the VAEs get")
     add(

@@ -119,6 +119,17 @@ def read_state(path: Path) -> dict[str, Any]:
         raise ModelFileError(f"{path} is damaged: {error}") from error
 
 
+def stored_names(path: Path) -> list[str]:
+    """The parameters that a checkpoint holds, by their names within the stage.
+
+    Raises
+    ------
+    ModelFileError : the file is missing or damaged.
+    """
+    read_state(path)
+    return [key.removeprefix("weights/") for key in read_header(path) if key.startswith("weights/")]
+
+
 def load_averages(path: Path, names: Mapping[str, nn.Parameter]) -> None:
     """Give parameters the averaged weights of a checkpoint.
 

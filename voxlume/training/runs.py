@@ -26,7 +26,7 @@ from voxlume.pipelines import stages
 from voxlume.pipelines.checkpoint import load_image_encoder, load_network
 from voxlume.pipelines.model_folder import IMAGE_ENCODER, ModelFolder
 from voxlume.progress import Progress
-from voxlume.training.checkpoint import load_averages, read_state
+from voxlume.training.checkpoint import load_averages, read_state, stored_names
 from voxlume.training.config import (
     FlowConfig,
     LoopConfig,
@@ -72,7 +72,8 @@ class Run:
     resume : go on from the checkpoint that is there.
     limit : take only so many training objects.
     image_encoder : folder of a ready-made DINOv3 encoder, for flows that do not train one.
-    initial : a checkpoint of the same stage, or a finished model folder, whose weights to begin with.
+    initial : checkpoints of the same stage, or finished model folders, whose weights to begin with; a later
+        one goes before an earlier one where both hold a network.
     encoders : export the encoders too that only evaluation needs.
     """
 
@@ -83,7 +84,7 @@ class Run:
     resume: bool = False
     limit: int | None = None
     image_encoder: Path | None = None
-    initial: Path | None = None
+    initial: tuple[Path, ...] = ()
     encoders: bool = False
 
     @property
@@ -121,8 +122,9 @@ def run_stage(
         return export(run) if processes.first else {}
     torch.manual_seed(0)  # every process starts with the same weights
     stage, loop = _stage(name, run, processes, progress)
-    if run.initial is not None and not run.checkpoint(name).exists():
-        begin_with(run.initial, stage)
+    if not run.checkpoint(name).exists():
+        for source in run.initial:
+            begin_with(source, stage)
     note = {"stage": name, "preset": run.preset, "weights": sum(p.numel() for p in stage.parameters())}
     outcome = train(
         stage,
@@ -140,12 +142,23 @@ def run_stage(
 def begin_with(source: Path, stage: Stage) -> None:
     """Give a stage the weights of a checkpoint of the same stage, or of a finished model folder.
 
+    A checkpoint may lack some of the stage's networks, as that of flows trained apart does.
+
     Raises
     ------
-    ModelFileError : a network is missing there, or is of another size.
+    ModelFileError : a model folder lacks a network, a checkpoint all of them, or one is of another size.
     """
     if not source.is_dir():
-        load_averages(source, dict(stage.named_parameters()))
+        held = stored_names(source)
+        networks = list(stage.networks().values())
+        named = {
+            f"{prefix}.{name}": parameter
+            for prefix, module in stage.named_modules()
+            if any(module is network for network in networks)
+            and any(name.startswith(f"{prefix}.") for name in held)
+            for name, parameter in module.named_parameters()
+        }
+        load_averages(source, named or dict(stage.named_parameters()))
         return
     folder = ModelFolder.from_pretrained(source)
     for key, network in stage.networks().items():
