@@ -20,6 +20,7 @@ from voxlume.training.flow import FlowStage
 from voxlume.training.journal import read_log
 from voxlume.training.latents import LatentStore
 from voxlume.training.parallel import Processes
+from voxlume.training.pictures import PictureCache
 from voxlume.training.presets import tiny
 from voxlume.training.runs import VAE_KEYS, Run, run_stage
 from voxlume.training.sc_vae import MaterialVaeStage, ShapeVaeStage
@@ -253,6 +254,24 @@ def test_flows_trained_apart_come_together(run: Run, tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(learned.parameters(), taken.parameters(), strict=True))
     with pytest.raises(ModelFileError, match="other networks"):
         run_stage("structure_vae", replace(both, out=tmp_path / "other"), ALONE)
+
+
+def test_kept_pictures_are_not_drawn_again(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "run"
+    for name in ("latents", "shape_vae", "material_vae", "structure_vae"):
+        shutil.copytree(run.out / name, out / name)
+    few = {"loop.steps": "2", "loop.looks": "0", "loop.log_seconds": "0", "keep_pictures": "true"}
+    again = replace(run, out=out, settings=few)
+    run_stage("flows", again, ALONE)
+    drawn = read_log(out / "flows")
+    shutil.rmtree(out / "flows")
+    with monkeypatch.context() as patch:
+        patch.setattr(PictureCache, "drawn", None)
+        run_stage("flows", again, ALONE)
+        assert [r["loss"] for r in read_log(out / "flows")] == [r["loss"] for r in drawn]
+        other = replace(again, out=out, resume=True, settings=few | {"loop.steps": "3", "views": "1"})
+        with pytest.raises(TypeError):  # other pictures than those that are kept
+            run_stage("flows", other, ALONE)
 
 
 def test_stages_say_what_comes_before(store: Path, tmp_path: Path) -> None:

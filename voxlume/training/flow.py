@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ class FlowStage(Stage):
     held_out : latents and voxels of the held-out split, or None.
     encoder : a trained image encoder to begin with; None is a fresh one.
     finished : decoders and other networks of the model that are trained already; samples need them.
+    kept_pictures : file in which this process keeps the pictures of its objects for later runs.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class FlowStage(Stage):
         processes: Processes,
         encoder: ImageEncoder | None = None,
         finished: Mapping[str, nn.Module] | None = None,
+        kept_pictures: Path | None = None,
     ) -> None:
         super().__init__()
         unknown = set(config.train) - set(PARTS)
@@ -128,6 +131,7 @@ class FlowStage(Stage):
         )
         self.to(processes.device)
         self.pictures: PictureCache | None = None
+        self.kept_pictures = kept_pictures
         self.studio = Studio(processes.device, config.loop.seed)
         self._order: Order | None = None
         self._measured: list[FlowContent] | None = None
@@ -147,15 +151,7 @@ class FlowStage(Stage):
                 len(self.latents), own, lanes, per_lane, self.processes.count, config.loop.seed
             )
             if config.views:
-                self.pictures = PictureCache.drawn(
-                    self.store,
-                    config.views,
-                    config.picture_size,
-                    config.loop.seed,
-                    device,
-                    self.latents.numbers,
-                    self.latents.total,
-                )
+                self.pictures = self._pictures()
         objects = self._order.objects(step)
         per_lane = len(objects) // len(own)
         generators = self._order.generators(step, device)
@@ -174,6 +170,28 @@ class FlowStage(Stage):
             )
         content = self._content(self.latents.batch(objects), pictures, [per_lane] * len(own), generators)
         return Batch(len(objects), sum(content.latents.lengths), content)
+
+    def _pictures(self) -> PictureCache:
+        """All pictures of this process's objects, drawn or as an earlier run has kept them."""
+        config, device = self.config, self.processes.device
+        names = hashlib.sha256("\n".join(self.store.names).encode()).hexdigest()
+        what = {"names": names, "views": str(config.views), "size": str(config.picture_size)}
+        what["seed"] = str(config.loop.seed)
+        kept = PictureCache.kept(self.kept_pictures, what, device) if self.kept_pictures else None
+        if kept is not None:
+            return kept
+        drawn = PictureCache.drawn(
+            self.store,
+            config.views,
+            config.picture_size,
+            config.loop.seed,
+            device,
+            self.latents.numbers,
+            self.latents.total,
+        )
+        if self.kept_pictures is not None:
+            drawn.keep(self.kept_pictures, what)
+        return drawn
 
     def _photographed(self, objects: Sequence[int], generator: torch.Generator) -> Tensor:
         voxels = batch_on(self.processes.device, self.store, objects)

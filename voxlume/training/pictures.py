@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from voxlume.data.store import VoxelBatch, VoxelStore
@@ -20,6 +21,7 @@ from voxlume.render.batch import BatchCameras, Surfaces, maps, orbit_cameras, ra
 from voxlume.render.batch_voxels import surfaces_of_voxels
 from voxlume.render.conditioning import Lighting, condition_pictures, random_lighting
 from voxlume.render.lights import random_lights
+from voxlume.training.checkpoint import write_safetensors
 from voxlume.training.data import batch_on
 from voxlume.training.order import mixed_seed
 
@@ -95,6 +97,21 @@ class PictureCache:
                     shapes, None, size, _some(cameras, rows), lighting=_some_light(lighting, rows)
                 ).rgb
         return cls(rgb)
+
+    @classmethod
+    def kept(cls, path: Path, what: dict[str, str], device: torch.device) -> PictureCache | None:
+        """The pictures in a file, if it is there and whole and holds what is wanted."""
+        try:
+            with safe_open(path, framework="pt", device=str(device)) as file:
+                return cls(file.get_tensor("rgb")) if file.metadata() == what else None
+        except (SafetensorError, OSError):
+            return None
+
+    def keep(self, path: Path, what: dict[str, str]) -> None:
+        """Write the pictures to a file, with a note of what they are."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as file:
+            write_safetensors(file, {"rgb": self.rgb}, what)
 
     def batch(self, objects: Sequence[int], views: Sequence[int]) -> Tensor:
         """uint8 (b, s, s, 3), one view of each object."""

@@ -217,7 +217,9 @@ def _flow_stage(
         sizes = replace(
             sizes, model=replace(sizes.model, networks=sizes.model.networks | {IMAGE_ENCODER: encoder.config})
         )
-    return FlowStage(sizes.model, config, latents, store, pair, processes, encoder, finished)
+    pictures = folder / f"pictures-{processes.rank:03d}-of-{processes.count:03d}.safetensors"
+    kept = pictures if config.keep_pictures and config.views else None
+    return FlowStage(sizes.model, config, latents, store, pair, processes, encoder, finished, kept)
 
 
 def _trained_vae(run: Run, stage: str) -> dict[str, nn.Module]:
