@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Another picture of examples/, or one of yours there.
-EXAMPLE ?= robot
+EXAMPLE ?= lamp
 
 .PHONY: demo test check format clean-cache
 
