@@ -1,7 +1,7 @@
 """Triton kernels for the element-wise chains of :mod:`voxlume.models.layers`, which holds their twins.
 
-Inference only. All arithmetic is float32; values are rounded where the twins round them, so that both
-paths differ by no more than the order of a sum.
+All arithmetic is float32; values are rounded where the twins round them, so that both paths differ by no more
+than the order of a sum. :mod:`voxlume.models.fused_training` adds the gradients.
 """
 
 # mypy: allow-untyped-defs
@@ -37,8 +37,8 @@ def norm(
 
     Parameters
     ----------
-    weight_bc, bias_bc, gate_bc : one row for all tokens (1, c) or one per sample; None leaves it out.
-        Rows may be slices of a wider tensor.
+    weight_bc, bias_bc, gate_bc : one row for all tokens (1, c) or one per sample; None leaves it out. Weight
+        and bias are of one kind. Those with a row per sample may be slices of one wider tensor.
     one_plus : multiply by 1 + weight.
     silu : apply SiLU at the end.
     update_nc : one row per token, or a single row (1, c) for all.
@@ -56,7 +56,8 @@ def norm(
     if n:
         block = next_power_of_2(channels)
         rows = max(1, TILE // block)
-        table = next((t for t in (weight_bc, bias_bc, gate_bc) if t is not None), x_nc)
+        tables = [t for t in (weight_bc, bias_bc, gate_bc) if t is not None]
+        table = max(tables, key=len, default=x_nc)
         _norm_kernel[(cdiv(n, rows),)](
             x_nc,
             x_nc if update_nc is None else update_nc.contiguous(),
@@ -78,6 +79,8 @@ def norm(
             WEIGHT=weight_bc is not None,
             BIAS=bias_bc is not None,
             SAMPLE=sample_n is not None,
+            AFFINE_SAMPLE=sample_n is not None
+            and all(len(t) > 1 for t in (weight_bc, bias_bc) if t is not None),
             ONE_PLUS=one_plus,
             SILU=silu,
             num_warps=8 if block * rows >= 2048 else 4,
@@ -107,6 +110,7 @@ def _norm_kernel(
     WEIGHT: tl.constexpr,
     BIAS: tl.constexpr,
     SAMPLE: tl.constexpr,
+    AFFINE_SAMPLE: tl.constexpr,
     ONE_PLUS: tl.constexpr,
     SILU: tl.constexpr,
 ):
@@ -130,12 +134,12 @@ def _norm_kernel(
         x = rounded.to(tl.float32)
     y = normalized(x, column < CHANNELS, CHANNELS, eps)
     if WEIGHT:
-        weight = _of_rows(weight_ptr, first, column, CHANNELS, SAMPLE)
+        weight = _of_rows(weight_ptr, first, column, CHANNELS, AFFINE_SAMPLE)
         if ONE_PLUS:
             weight += 1
         y *= weight
     if BIAS:
-        y += _of_rows(bias_ptr, first, column, CHANNELS, SAMPLE)
+        y += _of_rows(bias_ptr, first, column, CHANNELS, AFFINE_SAMPLE)
     if SILU:
         y = y / (1 + tl.exp(-y))
     tl.store(out_ptr + at, y.to(out_ptr.dtype.element_ty), mask=inside)

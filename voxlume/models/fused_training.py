@@ -17,6 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from voxlume.models import fused
+from voxlume.sparse.backend import cdiv, next_power_of_2
 
 TILE = 2048
 """Elements a program holds of every tensor: whole rows, several where rows are short."""
@@ -38,27 +39,11 @@ def norm(
     sample_n: Tensor | None = None,
     out_dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """x' = x + gate * update, and act(LN(x') * weight + bias), with gradients for every tensor.
-
-    Parameters
-    ----------
-    weight_bc, bias_bc, gate_bc : one row per sample, or a single row (1, c) for all; None leaves it out.
-        Weight and bias are of one kind.
-    one_plus : multiply by 1 + weight.
-    silu : apply SiLU at the end.
-    update_nc : (n, c).
-    sample_n : int64 (n,), ascending, which row belongs to each token; None where there is one row.
-    out_dtype : of the normed values; that of x by default.
-
-    Returns
-    -------
-    x' (``x_nc`` itself without an update) and the normed values, both (n, c).
-    """
-    dtype = out_dtype or x_nc.dtype
-    summed, out = _Norm.apply(
-        x_nc, update_nc, gate_bc, weight_bc, bias_bc, sample_n, eps, one_plus, silu, dtype
-    )
-    return (x_nc if update_nc is None else summed), out
+    """:func:`.fused.norm` with gradients for every tensor; ``sample_n`` is ascending."""
+    tables, choices = (gate_bc, weight_bc, bias_bc), (eps, one_plus, silu, out_dtype)
+    if update_nc is None:
+        return x_nc, _Norm.apply(x_nc, None, *tables, sample_n, *choices)
+    return _Norm.apply(x_nc, update_nc.expand_as(x_nc), *tables, sample_n, *choices)
 
 
 def heads(x_nhd: Tensor, gamma_hd: Tensor, cos: Tensor | None, sin: Tensor | None) -> Tensor:
@@ -79,69 +64,38 @@ class _Norm(torch.autograd.Function):
         eps: float,
         one_plus: bool,
         silu: bool,
-        out_dtype: torch.dtype,
-    ) -> tuple[Tensor, Tensor]:
+        out_dtype: torch.dtype | None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        x_nc = x_nc.contiguous()
-        update_nc = None if update_nc is None else update_nc.contiguous()
-        n, channels = x_nc.shape
-        summed = torch.empty_like(x_nc) if update_nc is not None else x_nc
-        out = torch.empty_like(x_nc, dtype=out_dtype)
-        statistics = torch.empty((2, n), dtype=torch.float32, device=x_nc.device)
-        block = triton.next_power_of_2(channels)
-        rows = max(1, TILE // block)
-        shared = sample_n is None or weight_bc is None or len(weight_bc) == 1
-        if n:
-            _forward_kernel[(triton.cdiv(n, rows),)](
-                x_nc,
-                _or(update_nc, x_nc),
-                _or(gate_bc, x_nc),
-                _or(weight_bc, x_nc),
-                _or(bias_bc, x_nc),
-                _or(sample_n, x_nc),
-                summed,
-                out,
-                statistics,
-                n,
-                _row_stride(gate_bc),
-                _row_stride(weight_bc),
-                _row_stride(bias_bc),
-                eps,
-                CHANNELS=channels,
-                BLOCK=block,
-                ROWS=rows,
-                UPDATE=update_nc is not None,
-                GATE=gate_bc is not None,
-                WEIGHT=weight_bc is not None,
-                BIAS=bias_bc is not None,
-                SAMPLE=sample_n is not None,
-                SHARED=shared,
-                ONE_PLUS=one_plus,
-                SILU=silu,
-                num_warps=4,
-            )
-        ctx.save_for_backward(summed, update_nc, gate_bc, weight_bc, bias_bc, sample_n, statistics)
-        ctx.one_plus, ctx.silu, ctx.shared = one_plus, silu, shared
-        if update_nc is None:
-            return x_nc.new_empty(0), out  # an input must not be returned as it is
-        return summed, out
+        summed, out = fused.norm(
+            x_nc,
+            eps,
+            weight_bc=weight_bc,
+            bias_bc=bias_bc,
+            one_plus=one_plus,
+            silu=silu,
+            update_nc=update_nc,
+            gate_bc=gate_bc,
+            sample_n=sample_n,
+            out_dtype=out_dtype,
+        )
+        ctx.save_for_backward(summed, update_nc, gate_bc, weight_bc, bias_bc, sample_n)
+        ctx.eps, ctx.one_plus, ctx.silu = eps, one_plus, silu
+        return out if update_nc is None else (summed, out)
 
     @staticmethod
-    def backward(ctx: Any, d_summed: Tensor | None, d_out: Tensor | None) -> Any:
-        summed, update, gate, weight, bias, sample, statistics = ctx.saved_tensors
-        if update is None:
-            d_summed = None
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        summed, update, gate, weight, bias, sample = ctx.saved_tensors
+        d_summed, d_out = (None, *grads)[-2:]
+        update = None if update is None else update.contiguous()
         n, channels = summed.shape
-        samples = 1 if gate is None else len(gate)
-        if weight is not None:
-            samples = max(samples, len(weight))
-        if sample is None:
+        samples = max((len(t) for t in (gate, weight, bias) if t is not None), default=1)
+        if samples == 1:
             starts = torch.tensor([0, n], device=summed.device)
-            samples = 1
         else:
             starts = torch.searchsorted(sample, torch.arange(samples + 1, device=summed.device))
         splits = max(1, PROGRAMS // samples)
-        block = triton.next_power_of_2(channels)
+        block = next_power_of_2(channels)
         d_x = torch.empty_like(summed)
         d_update = None if update is None else torch.empty_like(update)
         parts = torch.empty((3, samples, splits, channels), dtype=torch.float32, device=summed.device)
@@ -151,17 +105,16 @@ class _Norm(torch.autograd.Function):
             _or(gate, summed),
             _or(weight, summed),
             _or(bias, summed),
-            statistics,
             summed if d_summed is None else d_summed.contiguous(),
             summed if d_out is None else d_out.contiguous(),
             starts,
             d_x,
             _or(d_update, d_x),
             parts,
-            n,
             _row_stride(gate),
-            0 if ctx.shared else _row_stride(weight),
-            0 if ctx.shared else _row_stride(bias),
+            _row_stride(weight),
+            _row_stride(bias),
+            ctx.eps,
             CHANNELS=channels,
             BLOCK=block,
             ROWS=max(1, TILE // block),
@@ -199,94 +152,22 @@ def _as_rows(sums_bc: Tensor, table: Tensor) -> Tensor:
 
 
 @triton.jit
-def _forward_kernel(
-    x_ptr,
-    update_ptr,
-    gate_ptr,
-    weight_ptr,
-    bias_ptr,
-    sample_ptr,
-    summed_ptr,
-    out_ptr,
-    statistics_ptr,
-    n,
-    gate_stride,
-    weight_stride,
-    bias_stride,
-    eps,
-    CHANNELS: tl.constexpr,
-    BLOCK: tl.constexpr,
-    ROWS: tl.constexpr,
-    UPDATE: tl.constexpr,
-    GATE: tl.constexpr,
-    WEIGHT: tl.constexpr,
-    BIAS: tl.constexpr,
-    SAMPLE: tl.constexpr,
-    SHARED: tl.constexpr,
-    ONE_PLUS: tl.constexpr,
-    SILU: tl.constexpr,
-):
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    column = tl.arange(0, BLOCK)
-    inside = (row < n)[:, None] & (column < CHANNELS)[None, :]
-    at = row.to(tl.int64)[:, None] * CHANNELS + column[None, :]
-    if SAMPLE:
-        sample = tl.load(sample_ptr + row, mask=row < n, other=0)
-    else:
-        sample = row * 0
-    x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
-    if UPDATE:
-        update = tl.load(update_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        if GATE:
-            entry = (sample * gate_stride)[:, None] + column[None, :]
-            update *= tl.load(gate_ptr + entry, mask=inside, other=0.0).to(tl.float32)
-        rounded = (x + update).to(summed_ptr.dtype.element_ty)
-        tl.store(summed_ptr + at, rounded, mask=inside)
-        x = rounded.to(tl.float32)
-    mean = tl.sum(x, axis=1) / CHANNELS
-    centred = tl.where(inside, x - mean[:, None], 0.0)
-    rate = 1 / tl.sqrt(tl.sum(centred * centred, axis=1) / CHANNELS + eps)
-    tl.store(statistics_ptr + row, mean, mask=row < n)
-    tl.store(statistics_ptr + n + row, rate, mask=row < n)
-    y = centred * rate[:, None]
-    if WEIGHT:
-        if SHARED:
-            entry = (row * 0)[:, None] + column[None, :]
-        else:
-            entry = (sample * weight_stride)[:, None] + column[None, :]
-        weight = tl.load(weight_ptr + entry, mask=inside, other=0.0).to(tl.float32)
-        if ONE_PLUS:
-            weight += 1
-        y *= weight
-    if BIAS:
-        if SHARED:
-            entry = (row * 0)[:, None] + column[None, :]
-        else:
-            entry = (sample * bias_stride)[:, None] + column[None, :]
-        y += tl.load(bias_ptr + entry, mask=inside, other=0.0).to(tl.float32)
-    if SILU:
-        y = y / (1 + tl.exp(-y))
-    tl.store(out_ptr + at, y.to(out_ptr.dtype.element_ty), mask=inside)
-
-
-@triton.jit
 def _backward_kernel(
     summed_ptr,
     update_ptr,
     gate_ptr,
     weight_ptr,
     bias_ptr,
-    statistics_ptr,
     d_summed_ptr,
     d_out_ptr,
     starts_ptr,
     d_x_ptr,
     d_update_ptr,
     parts_ptr,
-    n,
     gate_stride,
     weight_stride,
     bias_stride,
+    eps,
     CHANNELS: tl.constexpr,
     BLOCK: tl.constexpr,
     ROWS: tl.constexpr,
@@ -329,10 +210,11 @@ def _backward_kernel(
             d_x = tl.zeros((ROWS, BLOCK), tl.float32)
         if OUT:
             x = tl.load(summed_ptr + at, mask=inside, other=0.0).to(tl.float32)
-            mean = tl.load(statistics_ptr + row, mask=row < last, other=0.0)
-            rate = tl.load(statistics_ptr + n + row, mask=row < last, other=0.0)
+            mean = tl.sum(x, axis=1) / CHANNELS
+            centred = tl.where(inside, x - mean[:, None], 0.0)
+            rate = 1 / tl.sqrt(tl.sum(centred * centred, axis=1) / CHANNELS + eps)
+            y = centred * rate[:, None]
             d_y = tl.load(d_out_ptr + at, mask=inside, other=0.0).to(tl.float32)
-            y = tl.where(inside, (x - mean[:, None]) * rate[:, None], 0.0)
             if SILU:
                 z = y
                 if WEIGHT:
@@ -373,9 +255,9 @@ class _Heads(torch.autograd.Function):
         x, gamma, cos, sin = ctx.saved_tensors
         n, h, d = x.shape
         d_x = torch.empty((n, h, d), dtype=x.dtype, device=x.device)
-        head_block, pair_block = triton.next_power_of_2(h), triton.next_power_of_2(d // 2)
+        head_block, pair_block = next_power_of_2(h), next_power_of_2(d // 2)
         rows = max(1, TILE // (2 * head_block * pair_block))
-        programs = max(1, min(PROGRAMS, triton.cdiv(n, rows)))
+        programs = max(1, min(PROGRAMS, cdiv(n, rows)))
         parts = torch.empty((programs, h, d), dtype=torch.float32, device=x.device)
         _heads_backward_kernel[(programs,)](
             x,

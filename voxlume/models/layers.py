@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from types import ModuleType
 from typing import Any, TypeVar
 
 import torch
@@ -73,16 +74,8 @@ class _OfTokens(torch.autograd.Function):
 
 def modulated_layer_norm(x_nc: Tensor, shift_bc: Tensor, scale_bc: Tensor, sample_n: Tensor | None) -> Tensor:
     """LN(x) * (1 + scale) + shift, with the modulation of each token's own sample."""
-    if use_fused(x_nc):
-        from voxlume.models import fused
-
-        return fused.norm(
-            x_nc, NORM_EPS, weight_bc=scale_bc, bias_bc=shift_bc, one_plus=True, sample_n=sample_n
-        )[1]
-    if use_fused_training(x_nc):
-        from voxlume.models import fused_training
-
-        return fused_training.norm(
+    if (fast := fast_kernels(x_nc)) is not None:
+        return fast.norm(
             x_nc,
             NORM_EPS,
             weight_bc=scale_bc,
@@ -113,23 +106,8 @@ def residual_modulated_norm(
 
     ``update_nc`` may be a single row (1, c) for all tokens.
     """
-    if use_fused(x_nc):
-        from voxlume.models import fused
-
-        return fused.norm(
-            x_nc,
-            NORM_EPS,
-            update_nc=update_nc,
-            gate_bc=gate_bc,
-            weight_bc=scale_bc,
-            bias_bc=shift_bc,
-            one_plus=True,
-            sample_n=sample_n,
-        )
-    if use_fused_training(x_nc) and len(update_nc) == len(x_nc):
-        from voxlume.models import fused_training
-
-        return fused_training.norm(
+    if (fast := fast_kernels(x_nc)) is not None:
+        return fast.norm(
             x_nc,
             NORM_EPS,
             update_nc=update_nc,
@@ -153,17 +131,8 @@ def gated_residual_norm(
     x_nc: Tensor, update_nc: Tensor, gate_bc: Tensor, sample_n: Tensor | None, norm: nn.LayerNorm
 ) -> tuple[Tensor, Tensor]:
     """x' = x + gate * update, and its LayerNorm with the parameters of ``norm``."""
-    if use_fused(x_nc) and sample_n is None:
-        from voxlume.models import fused
-
-        weight, bias = norm.weight[None], norm.bias[None]
-        return fused.norm(
-            x_nc, norm.eps, update_nc=update_nc, gate_bc=gate_bc, weight_bc=weight, bias_bc=bias
-        )
-    if use_fused_training(x_nc):
-        from voxlume.models import fused_training
-
-        return fused_training.norm(
+    if (fast := fast_kernels(x_nc)) is not None:
+        return fast.norm(
             x_nc,
             norm.eps,
             update_nc=update_nc,
@@ -179,45 +148,24 @@ def gated_residual_norm(
 
 def layer_norm(x_nc: Tensor, norm: nn.LayerNorm) -> Tensor:
     """LN(x) with the parameters of ``norm``."""
-    if use_fused(x_nc):
-        from voxlume.models import fused
-
-        return fused.norm(x_nc, norm.eps, weight_bc=norm.weight[None], bias_bc=norm.bias[None])[1]
-    if use_fused_training(x_nc):
-        from voxlume.models import fused_training
-
+    if (fast := fast_kernels(x_nc)) is not None:
         weight, bias = norm.weight[None], norm.bias[None]
         dtype = _product_dtype(x_nc)
-        return fused_training.norm(x_nc, norm.eps, weight_bc=weight, bias_bc=bias, out_dtype=dtype)[1]
+        return fast.norm(x_nc, norm.eps, weight_bc=weight, bias_bc=bias, out_dtype=dtype)[1]
     return norm(x_nc)
 
 
 def final_norm(x_nc: Tensor) -> Tensor:
     """LN(x) without parameters before an output layer: float32 whatever the dtype of x."""
-    if use_fused(x_nc):
-        from voxlume.models import fused
-
-        return fused.norm(x_nc, FINAL_NORM_EPS, out_dtype=torch.float32)[1]
-    if use_fused_training(x_nc):
-        from voxlume.models import fused_training
-
-        return fused_training.norm(x_nc, FINAL_NORM_EPS, out_dtype=torch.float32)[1]
+    if (fast := fast_kernels(x_nc)) is not None:
+        return fast.norm(x_nc, FINAL_NORM_EPS, out_dtype=torch.float32)[1]
     return plain_layer_norm(x_nc.float(), FINAL_NORM_EPS)
 
 
 def silu_norm(x_nc: Tensor, norm: nn.LayerNorm | None = None) -> Tensor:
     """SiLU(LN(x)), with the parameters of ``norm`` or none."""
-    if use_fused(x_nc):
-        from voxlume.models import fused
-
-        if norm is None:
-            return fused.norm(x_nc, NORM_EPS, silu=True)[1]
-        weight, bias = norm.weight[None], norm.bias[None]
-        return fused.norm(x_nc, norm.eps, weight_bc=weight, bias_bc=bias, silu=True)[1]
-    if use_fused_training(x_nc):
-        from voxlume.models import fused_training
-
-        return fused_training.norm(
+    if (fast := fast_kernels(x_nc)) is not None:
+        return fast.norm(
             x_nc,
             NORM_EPS if norm is None else norm.eps,
             weight_bc=None if norm is None else norm.weight[None],
@@ -261,16 +209,9 @@ def rotary_phases(positions_n3: Tensor, head_channels: int) -> RotaryPhases:
 
 def normalized_heads(x_nhd: Tensor, gamma_hd: Tensor, phases: RotaryPhases | None) -> Tensor:
     """Queries or keys ready for attention: RMS norm per head, rotary embedding if there are phases."""
-    if use_fused(x_nhd):
-        from voxlume.models import fused
-
+    if (fast := fast_kernels(x_nhd)) is not None:
         cos, sin = (None, None) if phases is None else (phases.cos, phases.sin)
-        return fused.heads(x_nhd, gamma_hd, cos, sin)
-    if use_fused_training(x_nhd):
-        from voxlume.models import fused_training
-
-        cos, sin = (None, None) if phases is None else (phases.cos, phases.sin)
-        return fused_training.heads(x_nhd, gamma_hd, cos, sin)
+        return fast.heads(x_nhd, gamma_hd, cos, sin)
     return normalized_heads_reference(x_nhd, gamma_hd, phases)
 
 
@@ -331,6 +272,19 @@ def in_chunks(function: Callable[[Tensor], Tensor], x_nc: Tensor, row_bytes: int
 
 
 # -- the choice of path ----------------------------------------------------------------------------
+
+
+def fast_kernels(x: Tensor) -> ModuleType | None:
+    """The module whose ``norm`` and ``heads`` serve this tensor, with gradients where they are wanted."""
+    if use_fused(x):
+        from voxlume.models import fused
+
+        return fused
+    if use_fused_training(x):
+        from voxlume.models import fused_training
+
+        return fused_training
+    return None
 
 
 def use_fused(x: Tensor) -> bool:
