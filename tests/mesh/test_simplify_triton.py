@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from voxlume.backend import triton_installed
+from tests.interpreter import interpreted, needs_gpu, needs_triton
 from voxlume.mesh import simplify as simplify_module
 from voxlume.mesh.simplify import Reduction, simplify
-
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-needs_triton = pytest.mark.skipif(not triton_installed(), reason="Triton is not installed")
 
 
 @needs_triton
 def test_kernels_agree_with_their_twins_in_the_interpreter() -> None:
-    program = subprocess.run(
-        [sys.executable, "-m", "tests.mesh.collapse_cases"],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert program.returncode == 0, program.stderr
-    results = json.loads(program.stdout)
+    results = json.loads(interpreted("-m", "tests.mesh.collapse_cases"))
     assert len(results) == 2
     assert [(name, error) for name, error in results if not error <= 1e-12] == []
 

@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from voxlume.backend import triton_installed
+from tests.interpreter import interpreted, needs_gpu, needs_triton
 from voxlume.mesh.textured import TexturedOptions, textured_asset
-
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-needs_triton = pytest.mark.skipif(not triton_installed(), reason="Triton is not installed")
 
 
 @needs_triton
 def test_kernel_agrees_with_its_twin_in_the_interpreter() -> None:
-    program = subprocess.run(
-        [sys.executable, "-m", "tests.mesh.nearest_cases"],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert program.returncode == 0, program.stderr
-    results = json.loads(program.stdout)
+    results = json.loads(interpreted("-m", "tests.mesh.nearest_cases"))
     assert len(results) == 5
     assert [(name, wrong) for name, wrong in results if wrong > 0] == []
 

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from importlib.util import find_spec
+from importlib import import_module
 
 import pytest
 import torch
 
-from tests.paths import ROOT
+from tests.interpreter import interpreted, needs_gpu, needs_triton
 
 SCRIPTS = ("fused_against_twins", "fused_training_against_twins")
 
 
-def run(script: str, device: str, dtype: str, **environment: str) -> None:
-    command = [sys.executable, "-m", f"tests.models.{script}", device, dtype]
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
-@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
+@needs_triton
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_interpreted(script: str) -> None:
-    run(script, "cpu", "float32", TRITON_INTERPRET="1")
+    interpreted("-m", f"tests.models.{script}", "cpu", "float32")
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@needs_gpu
 @pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_compiled(script: str, dtype: str) -> None:
-    run(script, "cuda", dtype)
+    import_module(f"tests.models.{script}").main("cuda", getattr(torch, dtype))

@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import warnings
 
 import numpy as np
 import pytest
 import torch
 
+from tests.interpreter import interpreted, needs_gpu, needs_triton
 from tests.ovoxel.material_cases import TOLERANCE, asset, cases
-from tests.paths import ROOT
 from voxlume.asset import Asset
-from voxlume.backend import kernels, triton_installed
+from voxlume.backend import kernels
 from voxlume.ovoxel import materials
 from voxlume.ovoxel.voxelize import voxelize_asset
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
-
-@pytest.mark.skipif(not triton_installed(), reason="Triton is not installed")
+@needs_triton
 def test_kernels_agree_with_their_twins_in_the_interpreter() -> None:
-    program = subprocess.run(
-        [sys.executable, "-m", "tests.ovoxel.material_cases"],
-        cwd=ROOT,
-        env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert program.returncode == 0, program.stderr
-    results = json.loads(program.stdout)
+    results = json.loads(interpreted("-m", "tests.ovoxel.material_cases"))
     assert len(results) >= 20
     assert [(name, error) for name, error in results if not error <= TOLERANCE] == []
 

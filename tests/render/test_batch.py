@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from tests.paths import ROOT
+from tests.interpreter import interpreted, needs_gpu, needs_triton
 from tests.render.shapes import sphere
 from voxlume.asset import Mesh
-from voxlume.backend import kernels, triton_installed
+from voxlume.backend import kernels
 from voxlume.render.batch import (
     BatchCameras,
     Points,
@@ -28,8 +24,6 @@ from voxlume.render.batch import (
     vertex_normals,
 )
 from voxlume.render.batch_raster import check_kernels
-
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 def triangle_soup(seed: int, samples: int = 2, count: int = 80) -> Surfaces:
@@ -89,7 +83,7 @@ def test_both_ways_of_the_cpu_agree(seed: int) -> None:
     torch.testing.assert_close(fast.barycentric[same], slow.barycentric[same])
 
 
-@pytest.mark.skipif(not triton_installed(), reason="Triton is not installed")
+@needs_triton
 def test_kernels_agree_with_the_twin_in_the_interpreter() -> None:
     program = (
         "import torch; from voxlume.render import batch_raster, batch_triton;"
@@ -97,18 +91,7 @@ def test_kernels_agree_with_the_twin_in_the_interpreter() -> None:
         "t = batch_triton; t._FACES = 256; t._BLOCKS = t._PARTS = 1; t._PIXELS = 1024;"
         "print(batch_raster.check_kernels(torch.device('cpu')))"
     )
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout) <= 1e-5
+    assert float(interpreted("-c", program)) <= 1e-5
 
 
 @pytest.mark.gpu

@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
 
+from tests.interpreter import interpreted, needs_gpu, needs_triton
 from tests.sparse.kernel_cases import cases
 from voxlume.sparse import SparseTensor, SubmanifoldConv3d, backend, kernels, selfcheck
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
-
-@pytest.mark.skipif(not backend.triton_installed(), reason="Triton is not installed")
+@needs_triton
 def test_kernels_agree_with_their_twins_in_the_interpreter() -> None:
-    program = subprocess.run(
-        [sys.executable, "-m", "tests.sparse.kernel_cases"],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert program.returncode == 0, program.stderr
-    results = json.loads(program.stdout)
+    results = json.loads(interpreted("-m", "tests.sparse.kernel_cases"))
     assert len(results) >= 15
     assert [name for name, error, tolerance in results if not error <= tolerance] == []
 
@@ -94,18 +79,13 @@ def test_nan_never_passes() -> None:
     assert not selfcheck._compare("x", lambda: torch.full((2,), torch.nan), torch.ones(2), 1.0).passed
 
 
-@pytest.mark.skipif(not backend.triton_installed(), reason="Triton is not installed")
+@needs_triton
 def test_the_check_passes_in_the_interpreter() -> None:
     program = (
         "import torch; from voxlume.sparse.selfcheck import check_kernels as c; d = torch.device('cpu');"
         "print(*[k for k in c(d) + c(d, True) if 'bfloat16' not in k.name and not k.passed])"
     )
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.stdout.strip() == "", done.stdout
-    assert done.returncode == 0, done.stderr
+    assert interpreted("-c", program).strip() == ""
 
 
 def test_the_twin_can_be_forced(monkeypatch: pytest.MonkeyPatch) -> None:
