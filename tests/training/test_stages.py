@@ -141,6 +141,13 @@ def run(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
+def before_flows(run: Run, out: Path) -> Run:
+    """The same run in another folder, with everything that the flows begin with."""
+    for name in ("latents", "shape_vae", "material_vae", "structure_vae"):
+        shutil.copytree(run.out / name, out / name)
+    return replace(run, out=out)
+
+
 def flow_stage(run: Run, **changes: object) -> FlowStage:
     torch.manual_seed(0)
     sizes = tiny()
@@ -240,14 +247,12 @@ def test_all_stages_in_a_row(run: Run) -> None:
 
 
 def test_flows_trained_apart_come_together(run: Run, tmp_path: Path) -> None:
-    for name in ("latents", "shape_vae", "material_vae", "structure_vae"):
-        for out in ("first", "both"):
-            shutil.copytree(run.out / name, tmp_path / out / name)
     few = {"loop.steps": "2", "loop.looks": "0"}
-    first = replace(run, out=tmp_path / "first", settings=few | {"train": "structure"})
+    first = replace(before_flows(run, tmp_path / "first"), settings=few | {"train": "structure"})
     run_stage("flows", first, ALONE)
     initial = (first.checkpoint("flows"),)
-    both = replace(run, out=tmp_path / "both", settings=few | {"loop.steps": "0"}, initial=initial)
+    fresh = before_flows(run, tmp_path / "both")
+    both = replace(fresh, settings=few | {"loop.steps": "0"}, initial=initial)
     run_stage("flows", both, ALONE)
     part = {"flows.structure": tiny().config(stages.STRUCTURE_FLOW)}
     learned, taken = (trained(r.checkpoint("flows"), part)["flows.structure"] for r in (first, both))
@@ -257,19 +262,16 @@ def test_flows_trained_apart_come_together(run: Run, tmp_path: Path) -> None:
 
 
 def test_kept_pictures_are_not_drawn_again(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = tmp_path / "run"
-    for name in ("latents", "shape_vae", "material_vae", "structure_vae"):
-        shutil.copytree(run.out / name, out / name)
     few = {"loop.steps": "2", "loop.looks": "0", "loop.log_seconds": "0", "keep_pictures": "true"}
-    again = replace(run, out=out, settings=few)
+    again = replace(before_flows(run, tmp_path / "run"), settings=few)
     run_stage("flows", again, ALONE)
-    drawn = read_log(out / "flows")
-    shutil.rmtree(out / "flows")
+    drawn = read_log(again.out / "flows")
+    shutil.rmtree(again.out / "flows")
     with monkeypatch.context() as patch:
         patch.setattr(PictureCache, "drawn", None)
         run_stage("flows", again, ALONE)
-        assert [r["loss"] for r in read_log(out / "flows")] == [r["loss"] for r in drawn]
-        other = replace(again, out=out, resume=True, settings=few | {"loop.steps": "3", "views": "1"})
+        assert [r["loss"] for r in read_log(again.out / "flows")] == [r["loss"] for r in drawn]
+        other = replace(again, resume=True, settings=few | {"loop.steps": "3", "views": "1"})
         with pytest.raises(TypeError):  # other pictures than those that are kept
             run_stage("flows", other, ALONE)
 
