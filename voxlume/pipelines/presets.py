@@ -129,11 +129,8 @@ def nano() -> Preset:
             content="material",
             out_channels=6,
             predicts_masks=False,
-            latent_channels=latent,
-            channels=(128, 96, 64, 32, 32),
             blocks=(1, 2, 2, 1, 0),
-            residual=("convnext",) * 5,
-            resample=("pooling",) * 4,
+            **levels | {"channels": (128, 96, 64, 32, 32), "resample": ("pooling",) * 4},
         ),
     }
     return Preset(networks, base_resolution=256, image_sizes=(256, 256), latent_channels=latent)
