@@ -80,7 +80,7 @@ def main() -> None:
         keep(result, options.keep)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=16)
 def _voxels(file: str, resolution: int) -> OVoxel:
     return OVoxel.from_asset(load(ASSETS_DIR / file), resolution)
 
