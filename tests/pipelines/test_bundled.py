@@ -25,10 +25,6 @@ from voxlume.mesh.read import load
 from voxlume.pipelines import model_folder
 from voxlume.pipelines.model_folder import BUNDLED, IMAGE_TO_3D, TEXTURING, ModelFolder, open_source
 
-trained = pytest.mark.skipif(
-    not (BUNDLED / IMAGE_TO_3D).is_file(), reason="the bundled model is not trained yet: no voxlume/weights"
-)
-
 EXAMPLES = sorted((ROOT / "examples").glob("*.png"))
 
 
@@ -95,7 +91,6 @@ def test_a_wheel_carries_it(tiny_model: Path, tmp_path: Path) -> None:
     assert done.stdout.splitlines() == [str(site / "voxlume" / "weights"), "[[], []]"]
 
 
-@trained
 def test_the_trained_model_is_whole_and_small() -> None:
     files = [path for path in BUNDLED.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 80_000_000
@@ -119,7 +114,6 @@ def test_examples_are_cut_out_and_small() -> None:
         assert path.stat().st_size < 400_000
 
 
-@trained
 def test_from_an_example_to_an_asset(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]
 ) -> None:
