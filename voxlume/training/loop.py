@@ -60,6 +60,7 @@ def train(
     note: dict[str, Any] | None = None,
     progress: Progress | None = None,
     began: float | None = None,
+    save: bool = True,
 ) -> Outcome:
     """Train a stage until its budget is used up, or until SIGTERM, Ctrl-C or ``progress`` stop it.
 
@@ -71,6 +72,7 @@ def train(
     progress : called at every look at the clock; returning False saves and stops.
     began : ``time.monotonic()`` from which seconds count; now by default. Give the start of the command to
         let reading the data count too.
+    save : write checkpoints; without them, to measure only, the run cannot be resumed.
 
     Raises
     ------
@@ -78,7 +80,7 @@ def train(
     """
     if config.seconds is None and config.steps is None:
         raise VoxlumeError("give a budget: seconds, steps or both")
-    run = _Run(stage, config, folder, processes, resume, note or {}, began)
+    run = _Run(stage, config, folder, processes, resume, note or {}, began, save)
     with _signals(run.ask_to_stop):
         return run.go(progress)
 
@@ -95,9 +97,10 @@ class _Run:
         resume: bool,
         note: dict[str, Any],
         began: float | None,
+        save: bool,
     ) -> None:
         self.stage, self.config, self.folder, self.processes = stage, config, folder, processes
-        self.note = note
+        self.note, self.keep = note, save
         self.device = processes.device
         self.path = folder / CHECKPOINT
         self.stop = False
@@ -287,6 +290,8 @@ class _Run:
         self.logged += time.monotonic() - began  # throughput is that of training
 
     def _save(self) -> None:
+        if not self.keep:
+            return
         state = {
             "step": self.step,
             "seconds": self._seconds(),
