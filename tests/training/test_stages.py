@@ -11,16 +11,19 @@ import torch
 
 from voxlume.data.store import VoxelStore
 from voxlume.errors import ModelFileError, VoxlumeError
+from voxlume.models.image_encoder import ImageEncoderConfig
 from voxlume.models.subdivision import subdivision_masks, subdivisions_to
 from voxlume.pipelines import stages
+from voxlume.pipelines.model_folder import IMAGE_ENCODER
 from voxlume.sparse.tensor import CoordinateSet, SparseTensor
 from voxlume.training.config import RenderingLoss
 from voxlume.training.export import trained
 from voxlume.training.flow import FlowStage
+from voxlume.training.image_encoder import ImageEncoderStage, VolumeHead, Volumes
 from voxlume.training.journal import read_log
 from voxlume.training.latents import LatentStore
 from voxlume.training.parallel import Processes
-from voxlume.training.pictures import PictureCache
+from voxlume.training.pictures import PictureCache, PictureSource
 from voxlume.training.presets import tiny
 from voxlume.training.runs import VAE_KEYS, Run, run_stage
 from voxlume.training.sc_vae import MaterialVaeStage, ShapeVaeStage
@@ -130,6 +133,75 @@ def test_true_subdivisions_decode_as_masks_do(store: Path) -> None:
 def _order(coords: torch.Tensor) -> torch.Tensor:
     keys = coords.long()
     return torch.argsort(((keys[:, 0] * 32 + keys[:, 1]) * 32 + keys[:, 2]) * 32 + keys[:, 3])
+
+
+def image_encoder_stage(folder: Path, kept: Path | None = None) -> ImageEncoderStage:
+    torch.manual_seed(0)
+    sizes = tiny()
+    config, encoder = sizes.image_encoder, sizes.config(IMAGE_ENCODER)
+    assert config is not None
+    assert isinstance(encoder, ImageEncoderConfig)
+    data = VoxelStore.load(folder)
+    source = PictureSource(2, 64, 0, range(len(data)), len(data), kept)
+    return ImageEncoderStage(encoder, config, data, None, ALONE, sizes.structure_grid, source)
+
+
+def test_image_encoder_learns_the_volume(store: Path, tmp_path: Path) -> None:
+    stage = image_encoder_stage(store, tmp_path / "pictures")
+    values = losses(stage, 40, 5e-3)
+    assert values[-1] < 0.4 * values[0]
+    assert (tmp_path / "pictures").exists()
+    # Pictures are moved a little, differently in every step, and the same way when the step comes again.
+    first, again, other = (stage.prepare(step, 1).content[0] for step in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_volumes_are_those_of_the_voxels(store: Path) -> None:
+    data = VoxelStore.load(store)
+    volumes = Volumes.of(data.batch([0, 3]), 32, 16)
+    voxels = data.batch([3])
+    occupied = torch.zeros(16, 16, 16, dtype=torch.bool)
+    colours: dict[tuple[int, ...], list[torch.Tensor]] = {}
+    for place, values in zip(voxels.coords[:, 1:].tolist(), voxels.attributes, strict=True):
+        occupied[tuple(c // 2 for c in place)] = True
+        colours.setdefault(tuple(c // 4 for c in place), []).append(values)
+    assert torch.equal(volumes.occupied[1], occupied)
+    for place, found in colours.items():
+        mean = torch.stack(found).mean(0)
+        assert torch.allclose(volumes.material[(1, slice(None), *place)] / 255, mean, atol=0.003)
+
+
+def test_volume_head_puts_blocks_where_they_belong() -> None:
+    head = VolumeHead(4, 2, 8)
+    assert head.linear.out_features == 4**3 + 6 * 2**3
+    with torch.no_grad():
+        head.linear.weight.zero_()
+        head.linear.weight[:, 0] = 1  # every value of a block is the token's first
+    tokens = torch.zeros(1, 8, 4)
+    tokens[0, 0b110, 0] = 5  # the token of the upper half in x and y, the lower in z
+    logits, material = head(tokens)
+    assert logits.shape == (1, 8, 8, 8)
+    assert material.shape == (1, 6, 4, 4, 4)
+    assert (logits[0, 4:, 4:, :4] > 4).all()
+    assert (material[0, :, 2:, 2:, :2] > 4).all()
+    assert int((logits > 4).sum()) == 4**3
+
+
+def test_flows_begin_with_the_trained_image_encoder(run: Run, tmp_path: Path) -> None:
+    few = {"loop.steps": "2", "loop.looks": "1", "keep_pictures": "true"}
+    both = replace(before_flows(run, tmp_path / "run"), settings=few)
+    run_stage("image_encoder", both, ALONE)
+    records = read_log(both.out / "image_encoder")
+    assert any("held_out" in record and "iou" in record["held_out"] for record in records)
+    assert list((both.out / "image_encoder" / "samples").glob("*.png"))
+    flows = replace(both, settings=few | {"loop.looks": "0", "freeze_encoder": "true"})
+    run_stage("flows", flows, ALONE)
+    part = {"encoder": tiny().config(IMAGE_ENCODER)}
+    first, second = (trained(both.checkpoint(s), part)["encoder"] for s in ("image_encoder", "flows"))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    with pytest.raises(VoxlumeError, match="ready-made image encoder"):
+        run_stage("image_encoder", replace(both, preset="published"), ALONE)
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ def tiny() -> Preset:
     }
     decoder: dict[str, Any] = levels | {"channels": (32, 16, 8), "blocks": (1, 1, 0)}
     networks: dict[str, NetworkConfig] = {
-        IMAGE_ENCODER: ImageEncoderConfig(width=condition, blocks=2, heads=2, mlp_width=64),
+        IMAGE_ENCODER: ImageEncoderConfig(width=condition, blocks=2, heads=2, mlp_width=64, registers=8),
         stages.STRUCTURE_FLOW: FlowTransformerConfig(grid="dense", in_channels=latent, resolution=4, **flow),
         stages.STRUCTURE_DECODER: StructureDecoderConfig(
             channels=(32, 16, 8), blocks_per_level=1, middle_blocks=1
@@ -109,7 +109,12 @@ def nano() -> Preset:
     decoder: dict[str, Any] = levels | {"channels": (128, 64, 64, 32, 16)}
     networks: dict[str, NetworkConfig] = {
         IMAGE_ENCODER: ImageEncoderConfig(
-            width=condition, blocks=6, heads=4, mlp_width=4 * condition, precision="float16"
+            width=condition,
+            blocks=6,
+            heads=4,
+            mlp_width=4 * condition,
+            registers=64,
+            precision="float16",
         ),
         stages.STRUCTURE_FLOW: FlowTransformerConfig(
             grid="dense", in_channels=8, out_channels=8, resolution=8, blocks=6, **flow

@@ -124,6 +124,26 @@ class StructureVaeConfig:
 
 
 @dataclass(frozen=True)
+class ImageEncoderStageConfig:
+    """What an image encoder of our own learns before the flows, see :mod:`voxlume.training.image_encoder`.
+
+    Attributes
+    ----------
+    material : weight of the material's error beside the cells' cross entropy.
+    shift, zoom : the most by which pictures are moved, of half their side, and scaled.
+    views, picture_size, keep_pictures : as for the flows, which then take the same pictures.
+    """
+
+    loop: LoopConfig
+    material: float = 0.3
+    shift: float = 0.06
+    zoom: float = 0.08
+    views: int = 16
+    picture_size: int = 256
+    keep_pictures: bool = False
+
+
+@dataclass(frozen=True)
 class FlowConfig:
     """What the flow networks learn from.
 
@@ -134,8 +154,8 @@ class FlowConfig:
     views : pictures of each object, drawn before training begins and kept as bytes on the device; 0 draws
         new ones in every step.
     picture_size : pixels a side.
-    keep_pictures : also write them beside the latents, 0.2 MB each at 256 pixels; then a resumed or later run
-        on the same latents does not draw them again.
+    keep_pictures : also write them to the run's folder, 0.2 MB each at 256 pixels; then a resumed or later
+        run on the same objects does not draw them again.
     drop_condition : share of the objects whose picture is hidden, for classifier-free guidance.
     """
 

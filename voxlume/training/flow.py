@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from voxlume.training.order import Order, mixed_seed
 from voxlume.training.parallel import Processes
 from voxlume.training.pictures import (
     PictureCache,
+    PictureSource,
     Studio,
     encoder_input,
     fixed_cameras,
@@ -151,7 +151,15 @@ class FlowStage(Stage):
                 len(self.latents), own, lanes, per_lane, self.processes.count, config.loop.seed
             )
             if config.views:
-                self.pictures = self._pictures()
+                source = PictureSource(
+                    config.views,
+                    config.picture_size,
+                    config.loop.seed,
+                    self.latents.numbers,
+                    self.latents.total,
+                    self.kept_pictures,
+                )
+                self.pictures = source.pictures(self.store, device)
         objects = self._order.objects(step)
         per_lane = len(objects) // len(own)
         generators = self._order.generators(step, device)
@@ -170,28 +178,6 @@ class FlowStage(Stage):
             )
         content = self._content(self.latents.batch(objects), pictures, [per_lane] * len(own), generators)
         return Batch(len(objects), sum(content.latents.lengths), content)
-
-    def _pictures(self) -> PictureCache:
-        """All pictures of this process's objects, drawn or as an earlier run has kept them."""
-        config, device = self.config, self.processes.device
-        names = hashlib.sha256("\n".join(self.store.names).encode()).hexdigest()
-        what = {"names": names, "views": str(config.views), "size": str(config.picture_size)}
-        what["seed"] = str(config.loop.seed)
-        kept = PictureCache.kept(self.kept_pictures, what, device) if self.kept_pictures else None
-        if kept is not None:
-            return kept
-        drawn = PictureCache.drawn(
-            self.store,
-            config.views,
-            config.picture_size,
-            config.loop.seed,
-            device,
-            self.latents.numbers,
-            self.latents.total,
-        )
-        if self.kept_pictures is not None:
-            drawn.keep(self.kept_pictures, what)
-        return drawn
 
     def _photographed(self, objects: Sequence[int], generator: torch.Generator) -> Tensor:
         voxels = batch_on(self.processes.device, self.store, objects)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -119,6 +121,37 @@ class PictureCache:
         if self.rgb.is_cuda:
             rows = rows.pin_memory().to(self.rgb.device, non_blocking=True)
         return self.rgb.flatten(0, 1).index_select(0, rows)
+
+
+@dataclass(frozen=True)
+class PictureSource:
+    """How the pictures of a process's objects come about: kept by an earlier run, or drawn.
+
+    Attributes
+    ----------
+    views, size, seed : see :meth:`PictureCache.drawn`.
+    kept : file that keeps them for later runs, or None.
+    numbers, total : of the objects in the whole data set, and its size.
+    """
+
+    views: int
+    size: int
+    seed: int
+    numbers: Sequence[int]
+    total: int
+    kept: Path | None = None
+
+    def pictures(self, store: VoxelStore, device: torch.device) -> PictureCache:
+        """All views of a store's objects; drawn are those that no earlier run of the same kind has kept."""
+        names = hashlib.sha256("\n".join(store.names).encode()).hexdigest()
+        what = {"names": names, "views": str(self.views), "size": str(self.size), "seed": str(self.seed)}
+        kept = PictureCache.kept(self.kept, what, device) if self.kept else None
+        if kept is not None:
+            return kept
+        drawn = PictureCache.drawn(store, self.views, self.size, self.seed, device, self.numbers, self.total)
+        if self.kept is not None:
+            drawn.keep(self.kept, what)
+        return drawn
 
 
 class Studio:

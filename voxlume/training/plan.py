@@ -1,8 +1,8 @@
 """All stages in their order within one budget, on all GPUs of a machine.
 
-First the three VAEs beside each other, each on its own GPUs; then the latents and the flows on all of them;
-then the finished model. Every stage is a process (group) of its own, so nothing of one is in the memory of
-the next, and a plan that was cut off goes on with ``resume``.
+First the three VAEs beside each other, each on its own GPUs; then the image encoder if the preset trains one,
+the latents and the flows on all of them; then the finished model. Every stage is a process (group) of its
+own, so nothing of one is in the memory of the next, and a plan that was cut off goes on with ``resume``.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from voxlume.errors import VoxlumeError
+from voxlume.training.presets import PRESETS
 
 VAES = ("shape_vae", "material_vae", "structure_vae")
 
 VAE_SPLIT = {"shape_vae": 0.55, "material_vae": 0.35, "structure_vae": 0.10}
 """How one GPU, or a CPU, divides the VAEs' time; the structure VAE is small."""
+
+ENCODER_SHARE = 0.15
+"""Part of the seconds that an image encoder of our own gets before the flows."""
 
 LATENTS_SECONDS, EXPORT_SECONDS = 45.0, 20.0
 """Kept free for stages that have no budget of their own."""
@@ -73,11 +77,15 @@ def run_all(plan: Plan) -> int:
     if plan.seconds is None:
         raise VoxlumeError("`all` needs a budget: --seconds")
     for text in plan.settings:
-        if text.partition(":")[0] not in (*VAES, "flows") or "=" not in text:
+        if text.partition(":")[0] not in (*VAES, "image_encoder", "flows") or "=" not in text:
             raise VoxlumeError(f"--set {text}: with `all` write STAGE:NAME=VALUE")
     began = time.monotonic()
     gpus = _gpus(plan.device)
-    groups = [*vae_groups(gpus, plan.vae_share * plan.seconds), [Job("latents", gpus, None)]]
+    groups = vae_groups(gpus, plan.vae_share * plan.seconds)
+    encoder = ENCODER_SHARE if PRESETS[plan.preset]().image_encoder else 0.0
+    if encoder:
+        groups.append([Job("image_encoder", gpus, encoder * plan.seconds)])
+    groups.append([Job("latents", gpus, None)])
     if plan.resume and (plan.out / "latents" / "statistics.json").exists():
         groups = []  # the flows learn these latents: what made them must not change any more
     for jobs in groups:
@@ -87,7 +95,8 @@ def run_all(plan: Plan) -> int:
     left = plan.seconds - (time.monotonic() - began) - EXPORT_SECONDS
     if plan.resume:
         # What an earlier call trained counts: seconds of a stage are those of all its parts.
-        left = max(left, plan.seconds * (1 - plan.vae_share) - LATENTS_SECONDS - EXPORT_SECONDS)
+        others = plan.seconds * (plan.vae_share + encoder) + LATENTS_SECONDS + EXPORT_SECONDS
+        left = max(left, plan.seconds - others)
     status = _together(plan, [Job("flows", gpus, max(1.0, left))])
     return status or _together(plan, [Job("export", (), None)])
 

@@ -13,6 +13,7 @@ from voxlume.pipelines import presets, stages
 from voxlume.pipelines.presets import Preset
 from voxlume.training.config import (
     FlowConfig,
+    ImageEncoderStageConfig,
     LoopConfig,
     MaterialVaeConfig,
     RenderingLoss,
@@ -33,6 +34,7 @@ class TrainingPreset:
     ----------
     model : the finished model.
     encoders : further networks, by key.
+    image_encoder : None for a ready-made one.
     """
 
     model: Preset
@@ -41,6 +43,7 @@ class TrainingPreset:
     material_vae: MaterialVaeConfig
     structure_vae: StructureVaeConfig
     flows: FlowConfig
+    image_encoder: ImageEncoderStageConfig | None = None
 
     def config(self, key: str) -> NetworkConfig:
         """A network's sizes, of the model's or the other ones."""
@@ -86,6 +89,7 @@ def tiny() -> TrainingPreset:
         MaterialVaeConfig(quick),
         StructureVaeConfig(quick),
         FlowConfig(quick, views=2, picture_size=64),
+        ImageEncoderStageConfig(quick, views=2, picture_size=64),
     )
 
 
@@ -106,6 +110,7 @@ def nano() -> TrainingPreset:
         MaterialVaeConfig(vae),
         StructureVaeConfig(LoopConfig(batch_size=256, learning_rate=1e-3, ema=0.999)),
         FlowConfig(flow),
+        ImageEncoderStageConfig(LoopConfig(batch_size=256, learning_rate=1e-3, ema=0.999, weight_decay=0.05)),
     )
 
 

@@ -1,7 +1,8 @@
 """The stages by name: what each is trained on, and where its results lie in a run's folder.
 
-``RUN/shape_vae``, ``material_vae``, ``structure_vae`` and ``flows`` hold a checkpoint, a log, curves and
-samples each; ``RUN/latents`` holds what the flows learn; ``RUN/model`` is the finished model folder.
+``RUN/shape_vae``, ``material_vae``, ``structure_vae``, ``image_encoder`` and ``flows`` hold a checkpoint, a
+log, curves and samples each; ``RUN/latents`` holds what the flows learn, ``RUN/pictures`` the pictures that
+are kept; ``RUN/model`` is the finished model folder.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import nn
 from voxlume.data.shards import read_index
 from voxlume.data.store import VoxelStore
 from voxlume.errors import ModelFileError, VoxlumeError
-from voxlume.models.image_encoder import ImageEncoder
+from voxlume.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from voxlume.models.sc_vae import ScVaeEncoder
 from voxlume.models.structure_vae import StructureEncoder
 from voxlume.pipelines import stages
@@ -29,6 +30,7 @@ from voxlume.progress import Progress
 from voxlume.training.checkpoint import load_averages, read_state, stored_names
 from voxlume.training.config import (
     FlowConfig,
+    ImageEncoderStageConfig,
     LoopConfig,
     MaterialVaeConfig,
     ShapeVaeConfig,
@@ -38,16 +40,19 @@ from voxlume.training.config import (
 from voxlume.training.data import load_share
 from voxlume.training.export import trained, write_model
 from voxlume.training.flow import PARTS, FlowStage
+from voxlume.training.image_encoder import ImageEncoderStage
 from voxlume.training.latents import Encoders, LatentStore, Statistics, encode_split
 from voxlume.training.loop import CHECKPOINT, Outcome, train
 from voxlume.training.parallel import Processes
+from voxlume.training.pictures import PictureSource
 from voxlume.training.presets import MATERIAL_ENCODER, PRESETS, STRUCTURE_ENCODER, TrainingPreset
 from voxlume.training.sc_vae import MaterialVaeStage, ShapeVaeStage
 from voxlume.training.stage import Stage
 from voxlume.training.structure_vae import StructureVaeStage
 
-StageName = Literal["shape_vae", "material_vae", "structure_vae", "latents", "flows", "export"]
-STAGES: tuple[StageName, ...] = ("shape_vae", "material_vae", "structure_vae", "latents", "flows", "export")
+StageName = Literal[
+    "shape_vae", "material_vae", "structure_vae", "image_encoder", "latents", "flows", "export"
+]
 
 HELD_OUT = "held_out"
 ENCODED_SPLITS = ("train", HELD_OUT)
@@ -59,7 +64,7 @@ VAE_KEYS: dict[str, tuple[str, str]] = {
 }
 """Encoder and decoder of each VAE."""
 
-Settings = ShapeVaeConfig | MaterialVaeConfig | StructureVaeConfig | FlowConfig
+Settings = ShapeVaeConfig | MaterialVaeConfig | StructureVaeConfig | ImageEncoderStageConfig | FlowConfig
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,9 @@ def run_stage(
     torch.manual_seed(0)  # every process starts with the same weights
     stage, loop = _stage(name, run, processes, progress)
     if not run.checkpoint(name).exists():
-        for source in run.initial:
+        encoder = run.checkpoint("image_encoder")
+        own = (encoder,) if name == "flows" and encoder.exists() else ()
+        for source in (*own, *run.initial):
             begin_with(source, stage)
     note = {"stage": name, "preset": run.preset, "weights": sum(p.numel() for p in stage.parameters())}
     outcome = train(
@@ -178,11 +185,16 @@ def _stage(
     name: StageName, run: Run, processes: Processes, progress: Progress | None
 ) -> tuple[Stage, LoopConfig]:
     sizes = run.sizes
-    config = overridden(cast(Settings, getattr(sizes, name)), run.settings)
+    preset: Settings | None = getattr(sizes, name)
+    if preset is None:
+        raise VoxlumeError(f"{run.preset} takes a ready-made image encoder: --image-encoder FOLDER")
+    config = overridden(preset, run.settings)
     store = load_share(run.data, "train", processes, run.limit, progress)
     held_out = _held_out(run, processes)
     if isinstance(config, FlowConfig):
         return _flow_stage(run, config, store, held_out, processes), config.loop
+    if isinstance(config, ImageEncoderStageConfig):
+        return _image_encoder_stage(run, config, store, held_out, processes), config.loop
     encoder, decoder = (sizes.config(key) for key in VAE_KEYS[name])
     arguments = (encoder, decoder, VAE_KEYS[name], config, store, held_out, processes)
     if isinstance(config, StructureVaeConfig):
@@ -196,6 +208,34 @@ def _held_out(run: Run, processes: Processes) -> VoxelStore | None:
     if HELD_OUT not in read_index(run.data)["splits"]:
         return None
     return VoxelStore.load(run.data, processes.device, HELD_OUT, 64)
+
+
+def _image_encoder_stage(
+    run: Run,
+    config: ImageEncoderStageConfig,
+    store: VoxelStore,
+    held_out: VoxelStore | None,
+    processes: Processes,
+) -> ImageEncoderStage:
+    sizes = run.sizes
+    encoder = sizes.config(IMAGE_ENCODER)
+    assert isinstance(encoder, ImageEncoderConfig)
+    # A process has every so-manieth object of the whole.
+    numbers = range(processes.rank, processes.rank + processes.count * len(store), processes.count)
+    total = sum(len(shard["samples"]) for shard in read_index(run.data)["splits"]["train"])
+    source = PictureSource(
+        config.views,
+        config.picture_size,
+        config.loop.seed,
+        numbers,
+        min(total, run.limit or total),
+        _kept_pictures(run, processes) if config.keep_pictures else None,
+    )
+    return ImageEncoderStage(encoder, config, store, held_out, processes, sizes.structure_grid, source)
+
+
+def _kept_pictures(run: Run, processes: Processes) -> Path:
+    return run.out / "pictures" / f"{processes.rank:03d}-of-{processes.count:03d}.safetensors"
 
 
 def _flow_stage(
@@ -217,8 +257,7 @@ def _flow_stage(
         sizes = replace(
             sizes, model=replace(sizes.model, networks=sizes.model.networks | {IMAGE_ENCODER: encoder.config})
         )
-    pictures = folder / f"pictures-{processes.rank:03d}-of-{processes.count:03d}.safetensors"
-    kept = pictures if config.keep_pictures and config.views else None
+    kept = _kept_pictures(run, processes) if config.keep_pictures and config.views else None
     return FlowStage(sizes.model, config, latents, store, pair, processes, encoder, finished, kept)
 
 

@@ -117,7 +117,7 @@ class StructureVaeStage(Stage):
         if self.held_out is None:
             return
         occupied, logits, _ = self._held_out(8)
-        rows = [tiles(_front(structures)) for structures in (occupied, logits > 0)]
+        rows = [tiles(front(structures)) for structures in (occupied, logits > 0)]
         write_png(np.concatenate(rows), path)
 
     def _held_out(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -135,7 +135,7 @@ def _all_structures(store: VoxelStore, grid: int, device: torch.device, together
     )
 
 
-def _front(structures: Tensor, scale: int = 4) -> np.ndarray:
+def front(structures: Tensor, scale: int = 4) -> np.ndarray:
     """uint8 (b, h, w, 3), looking along +y of the model frame with z up."""
     solid = structures[:, 0]
     depth = solid.int().argmax(2)  # first occupied cell along y
