@@ -17,6 +17,7 @@ BUNDLED_PARITY = ROOT / "tests" / "golden"
 
 _shared = ROOT.parent / "shared"
 ASSETS_DIR = Path(os.environ.get("VOXLUME_ASSETS_DIR", _shared / "assets"))
+IMAGES_DIR = Path(os.environ.get("VOXLUME_IMAGES_DIR", _shared / "images"))
 PARITY_DIR = Path(os.environ.get("VOXLUME_PARITY_DIR", _shared / "parity"))
 if not PARITY_DIR.is_dir():
     # A compact part of the golden data travels with the repository, so parity is proved anywhere.

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.paths import ASSETS_DIR
+from tests.paths import IMAGES_DIR
 from voxlume.errors import ImageError, MissingDependencyError, VoxlumeError
 from voxlume.pipelines import background
 from voxlume.pipelines.preprocess import MAX_PIXELS, preprocess_image, read_image, to_rgba
 
-IMAGES_DIR = ASSETS_DIR.parent / "images"
 MANIFEST = IMAGES_DIR / "MANIFEST.json"
 REAL = json.loads(MANIFEST.read_text())["images"] if MANIFEST.is_file() else []
 
