@@ -11,7 +11,6 @@ time on each card.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import fcntl
 import json
 import os
@@ -208,27 +207,32 @@ def _in_this_process(options: argparse.Namespace) -> dict[str, Any]:
         store = load_share(options.data, "train", who, max(options.objects or 0, *OBJECTS.values()))
         if options.stage == LATENTS:
             return _encode(sizes, store, scratch / LATENTS, who, options.turn)
+        settings = {
+            "loop.batch_size": str(options.objects or OBJECTS[options.stage]),
+            "loop.steps": str(options.steps),
+            "loop.looks": "0",
+            "loop.check_every": "1",  # and a line of the log for every step
+            "loop.log_seconds": "0",
+        }
         prefix = f"{options.stage}:"
-        changes = dict(t.removeprefix(prefix).split("=", 1) for t in options.set if t.startswith(prefix))
-        objects = options.objects or OBJECTS[options.stage]
-        stage, loop = _stage(options.stage, sizes, store, scratch / LATENTS, who, changes)
-        steps = {"batch_size": objects, "seconds": None, "steps": options.steps, "looks": 0}
-        loop = dataclasses.replace(loop, **steps, check_every=1, log_seconds=0.0)
+        chosen = (text.removeprefix(prefix) for text in options.set if text.startswith(prefix))
+        settings |= dict(text.split("=", 1) for text in chosen)
+        stage, loop = _stage(options.stage, sizes, store, scratch / LATENTS, who, settings)
         made = time.perf_counter() - began
         with _turn(options.turn):
             train(stage, loop, scratch / options.stage, who, save=False)
-    return _told(read_log(scratch / options.stage), objects) | {
+    return _told(read_log(scratch / options.stage)) | {
         "making_networks_s": round(made, 1),
         "peak_rss_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
     }
 
 
-def _told(records: list[dict[str, Any]], objects: int) -> dict[str, Any]:
+def _told(records: list[dict[str, Any]]) -> dict[str, Any]:
     """What a log with a record for every step says."""
     seconds = [1 / record["steps_per_second"] for record in records]
     facts = {
         "steps": records[-1]["step"],
-        "objects": objects,
+        "objects": round(records[-1]["objects_per_second"] * seconds[-1]),
         "rows": round(records[-1]["rows_per_second"] * seconds[-1]),
         "first_step_s": round(seconds[0], 3),
         "step_s": round(statistics.median(seconds[1:] or seconds), 3),
@@ -260,18 +264,18 @@ def _stage(
     store: VoxelStore,
     latents: Path,
     who: Processes,
-    changes: dict[str, str],
+    settings: dict[str, str],
 ) -> tuple[Stage, Any]:
     """A stage as the training command makes it, and the settings of its loop."""
     if name not in VAE_KEYS:
         part = name.removesuffix("_flow")
-        flow = overridden(sizes.flows, {"train": part, "views": str(VIEWS)} | changes)
+        flow = overridden(sizes.flows, {"train": part, "views": str(VIEWS)} | settings)
         encoded = LatentStore.load(latents, who.device)
         return FlowStage(sizes.model, flow, encoded, store, None, who), flow.loop
     config = getattr(sizes, name)
     if name != "structure_vae":
-        changes = {"rendering.share_from": "0"} | changes
-    config = overridden(config, changes)
+        settings = {"rendering.share_from": "0"} | settings
+    config = overridden(config, settings)
     encoder, decoder = (sizes.config(key) for key in VAE_KEYS[name])
     arguments = (encoder, decoder, VAE_KEYS[name], config, store, None, who)
     if name == "structure_vae":

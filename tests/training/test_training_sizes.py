@@ -16,13 +16,13 @@ CARD_GB = 80
 
 
 def test_every_stage_takes_steps_and_one_that_fails_stops_no_other(store: Path, tmp_path: Path) -> None:
-    words = ["--preset", "tiny", "--device", "cpu", "--steps", "2", "--objects", "2", "--data", str(store)]
+    words = ["--preset", "tiny", "--device", "cpu", "--steps", "2", "--objects", "3", "--data", str(store)]
     words += ["--stages", "structure_vae", "shape_flow", "--set", "structure_vae:occupancy=much"]
     words += ["--keep", "sizes", "--folder", str(tmp_path)]
     assert training_sizes.main(words) == 1
     stages = json.loads((tmp_path / "sizes.json").read_text())["stages"]
     row = stages["shape_flow"]
-    assert (row["steps"], row["objects"], row["skipped"]) == (2, 2, 0)
+    assert (row["steps"], row["objects"], row["skipped"]) == (2, 3, 0)
     assert math.isfinite(row["loss_first"])
     assert row["loss_first"] != row["loss_last"]
     assert row["step_s"] > 0
