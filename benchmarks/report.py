@@ -43,5 +43,6 @@ def environment(device: str = "cpu") -> dict[str, Any]:
 def keep(result: dict[str, Any], name: str, folder: Path | None = None) -> Path:
     """Write a result as ``NAME.json`` into ``benchmarks/results`` (or another folder)."""
     path = (folder or RESULTS) / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
     return path

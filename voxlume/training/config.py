@@ -131,7 +131,7 @@ class ImageEncoderStageConfig:
     ----------
     material : weight of the material's error beside the cells' cross entropy.
     shift, zoom : the most by which pictures are moved, of half their side, and scaled.
-    views, picture_size, keep_pictures : as for the flows, which then take the same pictures.
+    views, picture_size, supersampling, keep_pictures : as for the flows, which then take the same pictures.
     """
 
     loop: LoopConfig
@@ -140,6 +140,7 @@ class ImageEncoderStageConfig:
     zoom: float = 0.08
     views: int = 16
     picture_size: int = 256
+    supersampling: int = 2
     keep_pictures: bool = False
 
 
@@ -154,6 +155,7 @@ class FlowConfig:
     views : pictures of each object, drawn before training begins and kept as bytes on the device; 0 draws
         new ones in every step.
     picture_size : pixels a side.
+    supersampling : samples per pixel and axis of pictures drawn beforehand; 1 takes less than half the time.
     keep_pictures : also write them to the run's folder, 0.2 MB each at 256 pixels; then a resumed or later
         run on the same objects does not draw them again.
     drop_condition : share of the objects whose picture is hidden, for classifier-free guidance.
@@ -164,6 +166,7 @@ class FlowConfig:
     freeze_encoder: bool = False
     views: int = 16
     picture_size: int = 256
+    supersampling: int = 2
     keep_pictures: bool = False
     drop_condition: float = 0.1
 

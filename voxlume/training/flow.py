@@ -158,6 +158,7 @@ class FlowStage(Stage):
                     self.latents.numbers,
                     self.latents.total,
                     self.kept_pictures,
+                    config.supersampling,
                 )
                 self.pictures = source.pictures(self.store, device)
         objects = self._order.objects(step)

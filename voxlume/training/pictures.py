@@ -76,6 +76,7 @@ class PictureCache:
         numbers: Sequence[int] | None = None,
         total: int = 0,
         progress: Progress | None = None,
+        supersampling: int = 2,
     ) -> PictureCache:
         """Draw all views of all objects.
 
@@ -96,7 +97,12 @@ class PictureCache:
             rows = torch.tensor([numbers[i] for i in chosen], device=device)
             for view, (cameras, lighting) in enumerate(settings):
                 rgb[first : first + len(chosen), view] = condition_pictures(
-                    shapes, None, size, _some(cameras, rows), lighting=_some_light(lighting, rows)
+                    shapes,
+                    None,
+                    size,
+                    _some(cameras, rows),
+                    lighting=_some_light(lighting, rows),
+                    supersampling=supersampling,
                 ).rgb
         return cls(rgb)
 
@@ -140,15 +146,26 @@ class PictureSource:
     numbers: Sequence[int]
     total: int
     kept: Path | None = None
+    supersampling: int = 2
 
     def pictures(self, store: VoxelStore, device: torch.device) -> PictureCache:
         """All views of a store's objects; drawn are those that no earlier run of the same kind has kept."""
         names = hashlib.sha256("\n".join(store.names).encode()).hexdigest()
         what = {"names": names, "views": str(self.views), "size": str(self.size), "seed": str(self.seed)}
+        what["supersampling"] = str(self.supersampling)
         kept = PictureCache.kept(self.kept, what, device) if self.kept else None
         if kept is not None:
             return kept
-        drawn = PictureCache.drawn(store, self.views, self.size, self.seed, device, self.numbers, self.total)
+        drawn = PictureCache.drawn(
+            store,
+            self.views,
+            self.size,
+            self.seed,
+            device,
+            self.numbers,
+            self.total,
+            supersampling=self.supersampling,
+        )
         if self.kept is not None:
             drawn.keep(self.kept, what)
         return drawn

@@ -230,6 +230,7 @@ def _image_encoder_stage(
         numbers,
         min(total, run.limit or total),
         _kept_pictures(run, processes) if config.keep_pictures else None,
+        config.supersampling,
     )
     return ImageEncoderStage(encoder, config, store, held_out, processes, sizes.structure_grid, source)
 
