@@ -173,8 +173,7 @@ def mean_of_groups(features: Tensor, groups: int) -> Tensor:
     """Mean over consecutive channels: (n, c) -> (n, groups)."""
     # A product with a fixed matrix: far faster than a reduction over a few adjacent values.
     average = _averages(groups, features.shape[1] // groups, features.dtype, features.device)
-    # It is part of the sum that runs through the blocks, which autocast leaves in its own precision.
-    with torch.autocast(features.device.type, enabled=False):
+    with torch.autocast(features.device.type, enabled=False):  # as in Skip
         return features @ average
 
 
@@ -185,6 +184,14 @@ def _averages(groups: int, size: int, dtype: torch.dtype, device: torch.device) 
         return (torch.eye(groups, dtype=dtype, device=device) / size).repeat_interleave(size, dim=0)
 
 
+class Skip(nn.Linear):
+    """A linear layer on the sum that runs through the blocks, which autocast leaves in its own precision."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            return super().forward(features)
+
+
 class PoolingDown(nn.Module):
     """Halve the grid by the mean over existing children (the ablation without residual autoencoding)."""
 
@@ -193,7 +200,7 @@ class PoolingDown(nn.Module):
         self.norm1 = nn.LayerNorm(channels_in, eps=NORM_EPS)
         self.conv1 = SubmanifoldConv3d(channels_in, channels_out)
         self.conv2 = zero_initialized(SubmanifoldConv3d(channels_out, channels_out))
-        self.skip = nn.Linear(channels_in, channels_out) if channels_in != channels_out else nn.Identity()
+        self.skip = Skip(channels_in, channels_out) if channels_in != channels_out else nn.Identity()
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         h = mean_pool(x.with_features(silu_norm(x.features, self.norm1)))
@@ -229,7 +236,7 @@ class NearestUp(nn.Module):
         self.norm1 = nn.LayerNorm(channels_in, eps=NORM_EPS)
         self.conv1 = SubmanifoldConv3d(channels_in, channels_out)
         self.conv2 = zero_initialized(SubmanifoldConv3d(channels_out, channels_out))
-        self.skip = nn.Linear(channels_in, channels_out) if channels_in != channels_out else nn.Identity()
+        self.skip = Skip(channels_in, channels_out) if channels_in != channels_out else nn.Identity()
 
     def forward(self, x: SparseTensor, kept: Subdivision) -> SparseTensor:
         h = nearest_upsample(x.with_features(silu_norm(x.features, self.norm1)), kept)

@@ -71,25 +71,28 @@ class ResidualBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halve the grid with a strided convolution."""
+    """Halve the grid with a strided convolution; the sum goes on in its own precision under autocast."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
         self.conv = nn.Conv3d(channels_in, channels_out, kernel_size=2, stride=2)
 
     def forward(self, x_bcxyz: Tensor) -> Tensor:
-        return self.conv(x_bcxyz)
+        return self.conv(x_bcxyz).to(x_bcxyz.dtype)
 
 
 class Upsample(nn.Module):
-    """Double the grid: a convolution to eight times the channels, then pixel shuffle."""
+    """Double the grid: a convolution to eight times the channels, then pixel shuffle.
+
+    As in :class:`Downsample`, the sum goes on in its own precision.
+    """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
         self.conv = conv3(channels_in, channels_out * 8)
 
     def forward(self, x_bcxyz: Tensor) -> Tensor:
-        return pixel_shuffle_3d(self.conv(x_bcxyz))
+        return pixel_shuffle_3d(self.conv(x_bcxyz).to(x_bcxyz.dtype))
 
 
 def pixel_shuffle_3d(x_bcxyz: Tensor) -> Tensor:
