@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from voxlume.mesh.visibility import Blocked, even_directions, ray_tracer
+from voxlume.mesh.normals import face_areas
+from voxlume.mesh.parallel_rays import parallel_tracer
+from voxlume.mesh.renumber import mark_used
+from voxlume.mesh.visibility import Blocked, even_directions
 
 _SAMPLES = 8192  # points on the surface
 _DIRECTIONS = 32  # rays per point
@@ -25,28 +28,27 @@ def needs_both_sides(
     Parameters
     ----------
     vertices : (n, 3), any frame and unit. faces : (m, 3), counter-clockwise seen from outside.
-    blocked : how to trace rays; the fastest installed by default.
+    blocked : how to trace rays, :func:`voxlume.mesh.parallel_rays.parallel_tracer` by default.
     """
-    corners = np.asarray(vertices, np.float64)[faces]
+    points, corners = np.asarray(vertices, np.float64), np.ascontiguousarray(faces, np.int32)
     if not len(corners):
         return False
-    low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
-    extent = float((high - low).max()) or 1.0
-    corners = (corners - (low + high) / 2) / extent
-    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    double_area = np.linalg.norm(cross, axis=1)
-    cumulative = np.cumsum(double_area)
+    used = np.zeros(len(points), np.bool_)
+    mark_used(corners, used)
+    some = points if used.all() else points[used]
+    low, high = some.min(axis=0), some.max(axis=0)
+    points = (points - (low + high) / 2) / (float((high - low).max()) or 1.0)
+    cumulative = np.cumsum(face_areas(points, corners))
     if not cumulative[-1] > 0:
         return True
-    if blocked is None:
-        points = (np.asarray(vertices, np.float64) - (low + high) / 2) / extent
-        blocked = ray_tracer(points, np.ascontiguousarray(faces, np.int32))
+    blocked = blocked or parallel_tracer(points, corners)
     random = np.random.default_rng(0)
     place = (np.arange(_SAMPLES) + 0.5) / _SAMPLES * cumulative[-1]
-    face = np.minimum(np.searchsorted(cumulative, place, side="right"), len(faces) - 1)
+    face = np.minimum(np.searchsorted(cumulative, place, side="right"), len(corners) - 1)
     r, s = np.sqrt(random.random(_SAMPLES))[:, None], random.random(_SAMPLES)[:, None]
-    a, b, c = np.moveaxis(corners[face], 1, 0)
-    normal = cross[face] / np.maximum(double_area[face], 1e-300)[:, None]
+    a, b, c = np.moveaxis(points[corners[face]], 1, 0)
+    normal = np.cross(b - a, c - a)
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-300)
     start = (1 - r) * a + r * (1 - s) * b + r * s * c - _OFFSET * normal
     waiting = np.arange(_SAMPLES)
     enough = _SEEN_SHARE * _SAMPLES
