@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -64,6 +65,9 @@ OBJECTS = {
 
 LATENTS = "latents"
 
+ERROR_CHARACTERS = 1000
+"""Of a failed stage's message that are kept: some begin with what differs and end with general advice."""
+
 VIEWS = 2
 """Pictures of each object for the flows; drawing more takes longer than the steps."""
 
@@ -72,8 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns 1 if a stage failed."""
     options = _parser().parse_args(arguments)
     if options.stage:
-        print(json.dumps(_in_this_process(options)))
-        return 0
+        try:
+            row, failed = _in_this_process(options), 0
+        except Exception as error:  # whatever it is, it is this stage's result
+            traceback.print_exc()
+            row, failed = {"error": told_error(error)}, 1
+        print(json.dumps(row))
+        return failed
     with tempfile.TemporaryDirectory() as scratch:
         rows = measure(options, Path(scratch))
     result = {"preset": options.preset} | environment(options.device) | {"stages": rows}
@@ -184,10 +193,16 @@ def _in_a_process(stage: str, options: argparse.Namespace, scratch: Path, card: 
     if card is not None:
         environment["CUDA_VISIBLE_DEVICES"] = card
     ended = subprocess.run(words, env=environment, capture_output=True, text=True)
-    if ended.returncode == 0:
+    if ended.returncode >= 0 and ended.stdout.strip():
         return dict(json.loads(ended.stdout.splitlines()[-1]))
+    # Killed, or it could not even start.
     said = [line for line in ended.stderr.splitlines() if line.strip()]
-    return {"error": said[-1] if said else f"ended with status {ended.returncode}"}
+    return {"error": f"ended with status {ended.returncode}" + (f": {said[-1]}" if said else "")}
+
+
+def told_error(error: Exception) -> str:
+    """The beginning of what an exception says, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:ERROR_CHARACTERS]
 
 
 @contextmanager

@@ -7,6 +7,9 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import CheckpointError, checkpoint
 
 from benchmarks import training_sizes
 from voxlume.training.presets import published
@@ -28,6 +31,23 @@ def test_every_stage_takes_steps_and_one_that_fails_stops_no_other(store: Path, 
     assert row["step_s"] > 0
     assert row["weights"] > 100_000
     assert "occupancy = 'much' is not a value" in stages["structure_vae"]["error"]
+
+
+def test_an_error_tells_what_differs_before_any_advice() -> None:
+    layer, calls = torch.nn.Linear(3, 3), []
+
+    def unlike_the_first_time(x: Tensor) -> Tensor:
+        calls.append(x)
+        return layer(x[: len(calls)]).sin().sum()
+
+    x = torch.ones(4, 3, requires_grad=True)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint(unlike_the_first_time, x, use_reentrant=False).backward()
+    told = training_sizes.told_error(caught.value)
+    assert told.startswith("CheckpointError: ")
+    assert "\n" not in told
+    assert told.index("metadata") < training_sizes.ERROR_CHARACTERS / 2
+    assert len(training_sizes.told_error(RuntimeError("long " * 1000))) == training_sizes.ERROR_CHARACTERS
 
 
 @pytest.mark.parametrize("stage", training_sizes.OBJECTS)
