@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 from numba import get_num_threads, prange
@@ -25,6 +26,8 @@ _REFINEMENTS = 4  # packings after the first that fits
 _TURNED = 48  # charts, the highest ones, that are tried in all four turns
 _SMALL_CELLS = 32 * 32  # charts with a smaller box make do with a gap of their own of one cell
 _CLASSES = 12  # per side, of chart sizes by powers of two
+_AT_ONCE = 3  # packings: this one and what may be asked for after it
+_UNITS = 64  # of parallel work, dealt out in turn because the large charts come first
 
 
 def pack(
@@ -61,8 +64,7 @@ def pack(
     # Leaves room for the gap; a chart can be no longer than the square.
     largest = (cells - gap - 2) / longest
     scale = min(math.sqrt(0.7 * cells * cells / area) if area > 0 else largest, largest)
-    charts_of = flat, order, starts, rank, extent
-    with _Packings(lambda size, stop: _place_charts(*charts_of, size, cells, gap, stop)) as packings:
+    with _Packings(lambda size: _shapes_at(flat, order, starts, rank, extent, size, cells, gap)) as packings:
         fits, best = _largest_fitting(packings, scale, longest, largest)
     if best is None:
         raise AssetError(
@@ -115,17 +117,38 @@ def _next_scales(fits: float, fails: float, scale: float, largest: float, count:
     return found
 
 
-_PackAt = Callable[[float, NDArray[np.bool_]], NDArray[np.int32]]
-"""A scale, and a flag (1,) that stops the work -> places."""
+class _Shapes(NamedTuple):
+    """Charts as runs of cells, with the gap around them, at one scale.
+
+    Attributes
+    ----------
+    chart, turn : int64 (s,); every chart once as it lies, the first ones in all four turns one after another.
+    width, height, half : int64 (s,), cells of the box, gap included, and the gap on either side.
+    first_row, first_run : int64 (s + 1,), where those of each shape begin.
+    row_starts : int32, height + 1 for each shape, where the runs of its rows begin.
+    runs : int32 (r, 2), first and last column.
+    cells : of the grid along a side.
+    """
+
+    chart: NDArray[np.int64]
+    turn: NDArray[np.int64]
+    width: NDArray[np.int64]
+    height: NDArray[np.int64]
+    half: NDArray[np.int64]
+    first_row: NDArray[np.int64]
+    first_run: NDArray[np.int64]
+    row_starts: NDArray[np.int32]
+    runs: NDArray[np.int32]
+    cells: int
 
 
 class _Packings:
     """Packings at several scales at once, on threads: what will be asked for is begun before it is."""
 
-    def __init__(self, pack_at: _PackAt) -> None:
-        # Half of the cores: together they are bound by memory.
-        self.at_once = max(1, get_num_threads() // 2)
-        self._pack_at = pack_at
+    def __init__(self, shapes_at: Callable[[float], _Shapes | None]) -> None:
+        # More would help little: the shapes are made on all cores anyway.
+        self.at_once = min(_AT_ONCE, max(1, get_num_threads() // 2))
+        self._shapes_at = shapes_at
         self._threads = ThreadPoolExecutor(self.at_once)
         self._begun: dict[float, tuple[Future[NDArray[np.int32]], NDArray[np.bool_]]] = {}
 
@@ -145,10 +168,45 @@ class _Packings:
         for scale in scales:
             if scale not in self._begun:
                 stop = np.zeros(1, np.bool_)
-                self._begun[scale] = self._threads.submit(self._pack_at, scale, stop), stop
+                shapes = self._shapes_at(scale)
+                self._begun[scale] = self._threads.submit(_places, shapes, stop), stop
 
     def at(self, scale: float) -> NDArray[np.int32]:
         return self._begun[scale][0].result()
+
+
+def _places(shapes: _Shapes | None, stop: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Column, row and turn of every chart's box, int32 (c, 3); empty if the grid is too small."""
+    return np.empty((0, 3), np.int32) if shapes is None else _place_charts(*shapes, stop)
+
+
+def _shapes_at(
+    flat: NDArray[np.float64],
+    order: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    rank: NDArray[np.int64],
+    extent: NDArray[np.float64],
+    scale: float,
+    cells: int,
+    gap: int,
+) -> _Shapes | None:
+    """The charts at a scale, those of ``rank`` in this order; None if the grid has too few cells for them."""
+    in_all_turns = min(_TURNED, len(rank))
+    chart = np.concatenate([np.repeat(rank[:in_all_turns], 4), rank[in_all_turns:]])
+    turn = np.concatenate([np.tile(np.arange(4), in_all_turns), np.zeros(len(rank) - in_all_turns, np.int64)])
+    small = extent[chart, 0] * extent[chart, 1] * scale * scale < _SMALL_CELLS
+    half = np.where(small, 1, (gap + 1) // 2)
+    width = (extent[chart, turn & 1] * scale).astype(np.int64) + 1 + 2 * half
+    height = (extent[chart, 1 - (turn & 1)] * scale).astype(np.int64) + 1 + 2 * half
+    if max(width.max(), height.max()) > cells:
+        return None
+    room = _most_runs(flat, order, starts, chart, turn, width, height, half, scale)
+    first_row = np.concatenate([[0], np.cumsum(height + 1)])
+    first_run = np.concatenate([[0], np.cumsum(room)])
+    row_starts, runs = np.empty(first_row[-1], np.int32), np.empty((first_run[-1], 2), np.int32)
+    shapes = _Shapes(chart, turn, width, height, half, first_row, first_run, row_starts, runs, cells)
+    covered = _draw(flat, order, starts, extent, scale, *shapes)
+    return shapes if covered <= cells * cells else None
 
 
 def _area(flat: NDArray[np.float64]) -> float:
@@ -199,19 +257,79 @@ def _span(p: NDArray[np.float64], scale: float, row: int) -> tuple[int, int]:
     return math.floor(low), math.floor(high)
 
 
+@parallel_kernel
+def _most_runs(
+    flat: NDArray[np.float64],
+    order: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    chart: NDArray[np.int64],
+    turn: NDArray[np.int64],
+    width: NDArray[np.int64],
+    height: NDArray[np.int64],
+    half: NDArray[np.int64],
+    scale: float,
+) -> NDArray[np.int64]:
+    """No less than the number of runs of each shape."""
+    room = np.empty(len(chart), np.int64)
+    for unit in prange(_UNITS):
+        for shape in range(unit, len(chart), _UNITS):
+            axis, touched = 1 - turn[shape] % 2, np.int64(0)
+            for i in range(starts[chart[shape]], starts[chart[shape] + 1]):
+                a, b, c = flat[order[i], 0, axis], flat[order[i], 1, axis], flat[order[i], 2, axis]
+                # One run in each row, and rounding may go the other way in a turned chart.
+                touched += int((max(a, b, c) - min(a, b, c)) * scale) + 3
+            by_cells = height[shape] * ((width[shape] + 1) // 2)
+            room[shape] = min(by_cells, (2 * half[shape] + 1) * touched)
+    return room
+
+
+@parallel_kernel
+def _draw(
+    flat: NDArray[np.float64],
+    order: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    extent: NDArray[np.float64],
+    scale: float,
+    chart: NDArray[np.int64],
+    turn: NDArray[np.int64],
+    width: NDArray[np.int64],
+    height: NDArray[np.int64],
+    half: NDArray[np.int64],
+    first_row: NDArray[np.int64],
+    first_run: NDArray[np.int64],
+    row_starts: NDArray[np.int32],
+    runs: NDArray[np.int32],
+    cells: int,
+) -> int:
+    """Fill in the rows and runs of all shapes; how many cells the charts need."""
+    covered = 0
+    for unit in prange(_UNITS):
+        needed = 0
+        for shape in range(unit, len(chart), _UNITS):
+            members = order[starts[chart[shape]] : starts[chart[shape] + 1]]
+            size = extent[chart[shape]]
+            mask = np.zeros((height[shape], width[shape]), np.bool_)
+            _draw_faces(flat, members, size, turn[shape], scale, half[shape], mask)
+            mask = _widened(mask, half[shape])
+            rows = row_starts[first_row[shape] : first_row[shape + 1]]
+            count = _list_runs(mask, rows, runs[first_run[shape] : first_run[shape + 1]])
+            if turn[shape] == 0:
+                needed += count
+        covered += needed
+    return covered
+
+
 @kernel
-def _runs(
+def _draw_faces(
     flat: NDArray[np.float64],
     members: NDArray[np.int64],
     extent: NDArray[np.float64],
     turn: int,
-    width: int,
-    height: int,
     scale: float,
     half: int,
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """A chart with a border of ``half`` cells around it as runs: int32 (rows + 1,) starts, (r, 2) columns."""
-    mask = np.zeros((height, width), np.bool_)
+    mask: NDArray[np.bool_],
+) -> None:
+    """Set the cells that a chart's faces touch, ``half`` cells from the border of its box."""
     p = np.empty((3, 2))
     for f in members:
         for k in range(3):
@@ -221,11 +339,15 @@ def _runs(
             first, last = _span(p, scale, row)
             for column in range(max(first, 0), last + 1):
                 mask[row + half, column + half] = True
-    mask = _widened(mask, half)
-    starts = np.zeros(height + 1, np.int32)
-    runs = np.empty((mask.size // 2 + height, 2), np.int32)
-    count = 0
+
+
+@kernel
+def _list_runs(mask: NDArray[np.bool_], starts: NDArray[np.int32], runs: NDArray[np.int32]) -> int:
+    """The runs of set cells: where those of each row begin, and their columns; how many cells are set."""
+    height, width = mask.shape
+    count, cells = 0, 0
     for row in range(height):
+        starts[row] = count
         column = 0
         while column < width:
             if mask[row, column]:
@@ -233,10 +355,11 @@ def _runs(
                 while column < width and mask[row, column]:
                     column += 1
                 runs[count, 1] = column - 1
+                cells += column - runs[count, 0]
                 count += 1
             column += 1
-        starts[row + 1] = count
-    return starts, runs[:count].copy()
+    starts[height] = count
+    return cells
 
 
 @kernel
@@ -311,14 +434,16 @@ def _take(
 
 @threaded_kernel
 def _place_charts(
-    flat: NDArray[np.float64],
-    order: NDArray[np.int64],
-    starts: NDArray[np.int64],
-    rank: NDArray[np.int64],
-    extent: NDArray[np.float64],
-    scale: float,
+    chart: NDArray[np.int64],
+    turn: NDArray[np.int64],
+    width: NDArray[np.int64],
+    height: NDArray[np.int64],
+    half: NDArray[np.int64],
+    first_row: NDArray[np.int64],
+    first_run: NDArray[np.int64],
+    row_starts: NDArray[np.int32],
+    runs: NDArray[np.int32],
     cells: int,
-    gap: int,
     stop: NDArray[np.bool_],
 ) -> NDArray[np.int32]:
     """Column, row and turn of every chart's box, int32 (c, 3); empty if the grid is too small."""
@@ -330,39 +455,36 @@ def _place_charts(
             next_free[row, column] = column
         next_free[row, cells] = 2**30
     hint = np.zeros((_CLASSES, _CLASSES), np.int32)
-    place = np.empty((len(rank), 3), np.int32)
-    for number in range(len(rank)):
-        if stop[0]:
-            break
-        chart = rank[number]
-        members = order[starts[chart] : starts[chart + 1]]
-        half = 1 if extent[chart, 0] * extent[chart, 1] * scale * scale < _SMALL_CELLS else (gap + 1) // 2
-        bottom, left, turned = cells + 1, -1, 0
-        best_starts, best_runs = np.empty(0, np.int32), np.empty((0, 2), np.int32)
-        for turn in range(4 if number < _TURNED else 1):
-            w, h = extent[chart, turn & 1], extent[chart, 1 - (turn & 1)]
-            width, height = int(w * scale) + 1 + 2 * half, int(h * scale) + 1 + 2 * half
-            if max(width, height) > cells:
-                return np.empty((0, 3), np.int32)
-            run_starts, runs = _runs(flat, members, extent[chart], turn, width, height, scale, half)
-            wide, high = int(math.log2(width)), int(math.log2(height))
+    place = np.empty((chart.max() + 1, 3), np.int32)
+    first = 0
+    while first < len(chart) and not stop[0]:
+        end = first + 1
+        while end < len(chart) and chart[end] == chart[first]:
+            end += 1
+        bottom, left, best = cells + 1, -1, -1
+        for shape in range(first, end):
+            rows = row_starts[first_row[shape] : first_row[shape + 1]]
+            own_runs = runs[first_run[shape] : first_run[shape + 1]]
+            wide, high = int(math.log2(width[shape])), int(math.log2(height[shape]))
             top = hint[wide, high]
             found = -1
-            while top + height < bottom:
-                found = _first_fit(run_starts, runs, next_taken, next_free, top, width)
+            while top + height[shape] < bottom:
+                found = _first_fit(rows, own_runs, next_taken, next_free, top, width[shape])
                 if found >= 0:
                     break
                 top += 1
             # Others of about this size found no place above; they will hardly find one later.
             hint[wide, high] = top
             if found >= 0:
-                bottom, left, turned = top + height, found, turn
-                best_starts, best_runs = run_starts, runs
-        if left < 0:
+                bottom, left, best = top + height[shape], found, shape
+        if best < 0:
             return np.empty((0, 3), np.int32)
-        top = bottom - (len(best_starts) - 1)
-        _take(best_starts, best_runs, next_taken, next_free, top, left)
-        place[chart, 0], place[chart, 1], place[chart, 2] = left + half, top + half, turned
+        top = bottom - height[best]
+        rows = row_starts[first_row[best] : first_row[best + 1]]
+        _take(rows, runs[first_run[best] : first_run[best + 1]], next_taken, next_free, top, left)
+        own = place[chart[best]]
+        own[0], own[1], own[2] = left + half[best], top + half[best], turn[best]
+        first = end
     return place
 
 
