@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from functools import cache
 from typing import Any
 
 import torch
@@ -31,6 +32,8 @@ class FlowRun:
         equal_lengths = len(set(lengths)) == 1  # others need a host-to-device copy, which no graph may hold
         self._records = values_of(places).is_cuda and equal_lengths and sum(lengths) <= RECORDED_TOKENS
         self._recordings: dict[Condition, Recording] = {}
+        # One after another they can work in the same memory, as each result is copied before the next runs.
+        self._pool = torch.cuda.graph_pool_handle() if self._records else None
 
     @torch.no_grad()
     def __call__(self, x: State, t_b: Tensor, condition: Condition) -> State:
@@ -38,7 +41,7 @@ class FlowRun:
         if not self._records:
             return self.network(x, t_b, condition, self.layout)
         if condition not in self._recordings:
-            self._recordings[condition] = Recording(self.network, x, condition, self.layout)
+            self._recordings[condition] = Recording(self.network, x, condition, self.layout, self._pool)
         return with_values(x, self._recordings[condition](values_of(x), t_b))
 
 
@@ -52,23 +55,32 @@ def with_two_blocks(network: FlowTransformer) -> FlowTransformer:
     return short
 
 
+@cache
+def _recording_stream(device: torch.device) -> torch.cuda.Stream:
+    """The one stream of a device for recording: cuBLAS keeps a work space for every stream it has met."""
+    return torch.cuda.Stream(device)
+
+
 class Recording:
-    """A CUDA graph of one network, token set and condition, with the buffers it reads and writes."""
+    """A CUDA graph of one network, token set and condition, with the buffers it reads and writes.
+
+    ``pool`` is the memory that it shares with others that never run at the same time.
+    """
 
     def __init__(
-        self, network: FlowTransformer, x: Tensor | Any, condition: Condition, layout: TokenLayout
+        self, network: FlowTransformer, x: Tensor | Any, condition: Condition, layout: TokenLayout, pool: Any
     ) -> None:
         self._values = values_of(x).clone()
         self._t = torch.zeros(len(layout.lengths), device=self._values.device)
         static: Any = with_values(x, self._values)
         with torch.cuda.device(self._values.device):
-            side = torch.cuda.Stream()
+            side = _recording_stream(self._values.device)
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):  # kernels are compiled and chosen outside the recording
                 with_two_blocks(network)(static, self._t, condition, layout)
             torch.cuda.current_stream().wait_stream(side)
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
+            with torch.cuda.graph(self._graph, pool=pool, stream=side):
                 self._velocity = values_of(network(static, self._t, condition, layout))
 
     def __call__(self, values: Tensor, t_b: Tensor) -> Tensor:

@@ -286,7 +286,9 @@ class FlowTransformer(nn.Module):
         """
         packed = pack_condition(condition)
         blocks = [block for block in self.blocks if isinstance(block, Block)]
-        keys_values = tuple(block.cross_attention.keys_values(packed.tokens) for block in blocks)
+        pairs = (block.cross_attention.keys_values(packed.tokens) for block in blocks)
+        # The values are a view of a product that holds the keys before their norm too: half again as much.
+        keys_values = tuple((keys, values.contiguous()) for keys, values in pairs)
         return Condition(packed.tokens, packed.lengths, keys_values)
 
     def null_condition(self, batch_size: int) -> Condition:
