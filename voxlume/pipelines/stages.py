@@ -27,6 +27,7 @@ from voxlume.models.flow_run import FlowRun
 from voxlume.models.flow_transformer import FlowTransformer, FlowTransformerConfig, pack_condition
 from voxlume.models.image_encoder import ImageEncoder, ImageEncoderConfig, normalized_image
 from voxlume.models.sc_vae import (
+    Decoded,
     DecoderConfig,
     EncoderConfig,
     ScVaeDecoder,
@@ -36,7 +37,7 @@ from voxlume.models.sc_vae import (
     shape_features,
 )
 from voxlume.models.structure_vae import StructureDecoder, StructureDecoderConfig
-from voxlume.models.subdivision import rows_in, subdivision_masks
+from voxlume.models.subdivision import rows_in, subdivision_masks, subdivisions_to
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.pipelines.memory import (
     Networks,
@@ -49,7 +50,7 @@ from voxlume.pipelines.memory import (
 from voxlume.pipelines.model_folder import IMAGE_ENCODER, Normalization
 from voxlume.pipelines.results import ImageCondition, Latent, Structure
 from voxlume.progress import Progress, report
-from voxlume.sparse import SparseTensor
+from voxlume.sparse import SparseTensor, Subdivision
 from voxlume.sparse.tensor import CoordinateSet
 
 log = logging.getLogger(__name__)
@@ -145,18 +146,31 @@ def sample_structure(
     ------
     VoxlumeError : a sampled structure is empty.
     """
+    latent = _structure_latent(networks, condition, seeds, parameters, sampling)
+    return decode_structure(networks, latent, sampling.progress)
+
+
+def _structure_latent(
+    networks: Networks,
+    condition: ImageCondition,
+    seeds: Sequence[int],
+    parameters: SamplingParameters,
+    sampling: Sampling,
+) -> Tensor:
+    """Sampled latents (b, 8, n, n, n), one for each seed."""
     config = flow_config(networks, STRUCTURE_FLOW, "dense")
     grid = config.resolution
     working = flow_bytes(
         config, len(seeds) * grid**3, len(seeds) * condition.low.shape[1], networks.item_bytes(STRUCTURE_FLOW)
     )
-    with torch.no_grad():
-        with networks.using(STRUCTURE_FLOW, working=working, what="sampling the structure") as (net,):
-            assert isinstance(net, FlowTransformer)
-            places = torch.empty((len(seeds), 1, grid, grid, grid), device=networks.device)
-            noise = noise_like(places, config.out_channels, seeds, STRUCTURE_NOISE)
-            latent = _sample(net, noise, condition.low, parameters, sampling, "structure")
-        return decode_structure(networks, latent, sampling.progress)
+    with (
+        torch.no_grad(),
+        networks.using(STRUCTURE_FLOW, working=working, what="sampling the structure") as (net,),
+    ):
+        assert isinstance(net, FlowTransformer)
+        places = torch.empty((len(seeds), 1, grid, grid, grid), device=networks.device)
+        noise = noise_like(places, config.out_channels, seeds, STRUCTURE_NOISE)
+        return _sample(net, noise, condition.low, parameters, sampling, "structure")
 
 
 def decode_structure(networks: Networks, latent: Tensor, progress: Progress | None = None) -> list[Structure]:
@@ -386,14 +400,11 @@ def decode(
     VoxlumeError : no voxel is left, or shape and material are not on the same cells.
     """
     config = decoder_config(networks, SHAPE_DECODER)
-    item = networks.item_bytes(SHAPE_DECODER)
-    working = decoder_bytes(config, len(shape), item)
+    working = decoder_bytes(config, len(shape), networks.item_bytes(SHAPE_DECODER))
     report(progress, 0, 2, "decoding")
     with torch.no_grad():
         latent = _sparse(shape.coords, shape.features, networks.device)
-        with networks.using(SHAPE_DECODER, working=working, what="decoding the shape") as (net,):
-            assert isinstance(net, ScVaeDecoder)
-            decoded = net(latent)
+        decoded = _decode_shape(networks, latent, working)
         coords = decoded.output.coords
         if not len(coords):
             raise VoxlumeError("the decoded shape is empty: the decoder kept no voxel; try another --seed")
@@ -402,7 +413,9 @@ def decode(
         report(progress, 1, 2, "decoding")
         attributes = None
         if material is not None:
-            raw = _decode_material(networks, latent, material, decoded.masks, working)
+            # On the shape's own coordinate sets, which know their neighbours.
+            guide = subdivisions_to(decoded.output.cache, len(decoded.masks))
+            raw = _decode_material(networks, latent, material, guide, working)
             attributes = material_attributes(raw.features[rows_in(coords, raw.coords)])[order]
     report(progress, 2, 2, "decoding")
     return OVoxel(
@@ -415,15 +428,25 @@ def decode(
     )
 
 
+def _decode_shape(networks: Networks, latent: SparseTensor, working: float) -> Decoded:
+    with networks.using(SHAPE_DECODER, working=working, what="decoding the shape") as (net,):
+        assert isinstance(net, ScVaeDecoder)
+        return net(latent)
+
+
 def _decode_material(
-    networks: Networks, shape: SparseTensor, material: Latent, masks: Sequence[Tensor], working: float
+    networks: Networks,
+    shape: SparseTensor,
+    material: Latent,
+    guide: Sequence[Tensor] | Sequence[Subdivision],
+    working: float,
 ) -> SparseTensor:
-    """The material decoder's raw channels, along the masks of the shape."""
+    """The material decoder's raw channels, along the subdivisions of the shape."""
     config = decoder_config(networks, MATERIAL_DECODER)
-    if len(masks) != len(config.channels) - 1:
+    if len(guide) != len(config.channels) - 1:
         raise ModelFileError(
             f"{networks.folder}: the material decoder doubles the grid {len(config.channels) - 1} times, "
-            f"the shape decoder {len(masks)} times"
+            f"the shape decoder {len(guide)} times"
         )
     coords = torch.nn.functional.pad(material.coords.to(networks.device), (1, 0))
     rows = rows_in(shape.coords, coords)
@@ -432,7 +455,7 @@ def _decode_material(
     latent = shape.with_features(material.features.to(networks.device)[rows])
     with networks.using(MATERIAL_DECODER, working=working, what="decoding the material") as (net,):
         assert isinstance(net, ScVaeDecoder)
-        return net(latent, masks).output
+        return net(latent, guide).output
 
 
 # -- texturing: the mesh takes the place of stages 2 and 3 -------------------------------------------
