@@ -28,7 +28,16 @@ class ImageError(VoxlumeError):
 
 
 class MemoryBudgetError(VoxlumeError):
-    """The work does not fit in the memory that was allowed; the message names a budget that would."""
+    """The work does not fit in the memory that was allowed; the message names a budget that would.
+
+    Attributes
+    ----------
+    usage : one line on what lay on the device when it ran out, for a report; empty if it did not run out.
+    """
+
+    def __init__(self, message: str, usage: str = "") -> None:
+        super().__init__(message)
+        self.usage = usage
 
 
 class MissingDependencyError(VoxlumeError):

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
+from benchmarks.shell import shell_levels
+from tests.live_bytes import LiveBytes
 from voxlume.errors import MemoryBudgetError, VoxlumeError
-from voxlume.models.flow_transformer import FlowTransformerConfig
-from voxlume.models.sc_vae import DecoderConfig
+from voxlume.flow.sampler import SamplingParameters
+from voxlume.models import flow_transformer
+from voxlume.models.flow_transformer import FlowTransformer, FlowTransformerConfig
+from voxlume.models.precision import set_block_dtype
+from voxlume.models.published import build
+from voxlume.models.sc_vae import DecoderConfig, ScVaeDecoder
+from voxlume.models.subdivision import subdivision_masks
+from voxlume.pipelines import memory, stages
 from voxlume.pipelines.memory import Networks, decoder_bytes, flow_bytes, is_out_of_memory, pick_device
 from voxlume.pipelines.model_folder import ModelFolder
+from voxlume.pipelines.results import Structure
+from voxlume.sparse import SparseTensor
 from voxlume.sparse.memory import rows_within_budget
+from voxlume.sparse.tensor import CoordinateSet
 
 FLOWS = ("sparse_structure_flow_model", "shape_slat_flow_model_512", "shape_slat_flow_model_1024")
 CPU = torch.device("cpu")
@@ -46,6 +62,64 @@ def test_the_last_used_leaves_first(networks: Callable[[float | None], Networks]
         with limited.using(key):
             assert limited._resident_bytes(set()) <= limited.budget
     assert list(limited._loaded) == [FLOWS[0], FLOWS[2]]
+
+
+def test_a_large_network_leaves_instead_of_a_small_one(networks: Callable[[float | None], Networks]) -> None:
+    large, small = stages.STRUCTURE_DECODER, FLOWS[0]
+    weights = networks(None).weight_bytes
+    assert weights(small) < weights(large) / 2
+    limited = networks((weights(large) + weights(small)) / 1e9)
+    for key in (large, small):
+        with limited.using(key):
+            pass
+    with limited.using(FLOWS[1], working=weights(large) / 4):
+        assert list(limited._loaded) == [small, FLOWS[1]]
+
+
+def test_what_others_hold_on_the_device_counts(
+    networks: Callable[[float | None], Networks], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = networks(None).weight_bytes(FLOWS[0])
+    limited, foreign = networks(4 * weights / 1e9), 0.0
+    monkeypatch.setattr(memory, "_allocated_bytes", lambda device: foreign + limited._resident_bytes(set()))
+    for key in FLOWS[:2]:
+        with limited.using(key):
+            pass
+    foreign = 2 * weights
+    with limited.using(FLOWS[2]):
+        assert list(limited._loaded) == [FLOWS[0], FLOWS[2]]
+    with limited.using(FLOWS[2], working=weights):
+        assert list(limited._loaded) == [FLOWS[2]]
+
+
+def test_no_stage_keeps_a_network_that_has_to_leave(
+    networks: Callable[[float | None], Networks], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was dropped is gone when the next network is loaded, wherever its stage has got to."""
+    limited = networks(None)
+    seen: dict[str, weakref.ref[nn.Module]] = {}
+    load = Networks._get
+
+    def watched(self: Networks, key: str) -> nn.Module:
+        assert {k for k, network in seen.items() if network() is not None} <= self._loaded.keys() | {key}
+        network = load(self, key)
+        seen[key] = weakref.ref(network)
+        return network
+
+    def none_stays(self: Networks, wanted: set[str], needed: float) -> None:
+        for key in self._loaded.keys() - wanted:
+            del self._loaded[key]
+
+    monkeypatch.setattr(Networks, "_get", watched)
+    monkeypatch.setattr(Networks, "_make_room", none_stays)
+    condition = stages.encode_images(limited, [np.zeros((32, 32, 3), np.uint8)])
+    few = SamplingParameters(steps=1)
+    structures = stages.sample_structure(limited, condition, [0], few)
+    cells = [Structure(structures[0].coords[:20], structures[0].resolution)]
+    shapes = stages.sample_shape(limited, condition, cells, [0], few, high=True)
+    materials = stages.sample_material(limited, condition, shapes, [0], few, high=True)
+    stages.decode(limited, shapes[0], materials[0])
+    assert seen.keys() >= {stages.STRUCTURE_FLOW, stages.SHAPE_DECODER, stages.MATERIAL_DECODER}
 
 
 def test_weights_take_what_the_estimate_says(networks: Callable[[float | None], Networks]) -> None:
@@ -93,12 +167,111 @@ def test_running_out_of_memory(error: Exception, networks: Callable[[float | Non
     assert "\n" not in str(raised.value)
     assert float(str(raised.value).split("--memory-budget ")[1].split(" ")[0]) > 3
     assert not limited._loaded  # the next attempt starts with all memory
+    assert f"weights: {FLOWS[0]}" in raised.value.usage
+    assert "expected 3.02 GB for painting" in raised.value.usage
+    assert "\n" not in raised.value.usage
+
+
+def test_running_out_while_recording_is_running_out() -> None:
+    """A CUDA graph complains about its broken recording in place of what broke it."""
+    error = RuntimeError("CUDA error: operation failed due to a previous error during capture")
+    assert not is_out_of_memory(error)
+    error.__context__ = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    assert is_out_of_memory(error)
+
+
+def test_a_budget_that_was_not_enough_is_not_named_again(
+    networks: Callable[[float | None], Networks],
+) -> None:
+    with pytest.raises(MemoryBudgetError) as raised, networks(2).using(FLOWS[0], what="painting"):
+        raise MemoryError
+    assert float(str(raised.value).split("--memory-budget ")[1].split(" ")[0]) > 2
 
 
 def test_other_errors_pass_through(networks: Callable[[float | None], Networks]) -> None:
     assert not is_out_of_memory(ValueError("out of memory"))
     with pytest.raises(RuntimeError, match="shapes"), networks(None).using(FLOWS[0]):
         raise RuntimeError("shapes do not fit")
+
+
+# -- what the estimates are worth --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("tokens", "condition_tokens"), [(2200, 1029), (4096, 1029), (9632, 4101)])
+@torch.no_grad()
+def test_a_flow_takes_no_more_than_estimated(
+    monkeypatch: pytest.MonkeyPatch, tokens: int, condition_tokens: int
+) -> None:
+    """At the published width and precision, on the device without data."""
+
+    def attended(q: Tensor, k: Tensor, v: Tensor, *lengths: object) -> Tensor:
+        return q.new_empty((len(q), *v.shape[1:]))
+
+    monkeypatch.setattr(flow_transformer, "attention", attended)
+    config = FlowTransformerConfig()
+    network = build(config, "meta")
+    assert isinstance(network, FlowTransformer)
+    set_block_dtype(network, torch.bfloat16)
+    with LiveBytes(network.parameters()) as live:
+        coords = torch.empty((tokens, 4), dtype=torch.int32, device="meta")
+        x = SparseTensor.on(CoordinateSet(coords, 1), torch.empty((tokens, 32), device="meta"))
+        condition = network.prepare_condition(torch.empty((1, condition_tokens, 1024), device="meta"))
+        network(x, torch.empty(1, device="meta"), condition)
+    estimate = flow_bytes(config, tokens, condition_tokens, 2)
+    assert 0.5 * estimate < live.peak < estimate
+
+
+def test_prepared_conditions_hold_keys_and_values_only() -> None:
+    config = FlowTransformerConfig(width=24, heads=2, blocks=3, condition_width=8, precision="float32")
+    network = build(config, "cpu")
+    assert isinstance(network, FlowTransformer)
+    with torch.no_grad():
+        condition = network.prepare_condition(torch.randn(1, 11, 8))
+    assert condition.keys_values is not None
+    held = {
+        t.untyped_storage()._cdata: t.untyped_storage().nbytes() for kv in condition.keys_values for t in kv
+    }
+    assert sum(held.values()) == 2 * config.blocks * 11 * config.width * 4
+
+
+@torch.no_grad()
+def test_stages_take_no_more_than_estimated(
+    networks: Callable[[float | None], Networks], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peaks: dict[str, float] = {}
+    plain = Networks.using
+
+    @contextmanager
+    def counted(self: Networks, *keys: str, working: float, what: str) -> Iterator[list[nn.Module]]:
+        with plain(self, *keys, working=working, what=what) as found:
+            weights = [value for network in found for value in network.state_dict().values()]
+            with LiveBytes(weights) as live:
+                yield found
+        peaks[what] = live.peak / working
+
+    monkeypatch.setattr(Networks, "using", counted)
+    free, few = networks(None), SamplingParameters(steps=2)
+    levels = shell_levels(128, "cpu")
+    cells = Structure(levels[64].coords[:3000, 1:].contiguous(), 64)
+    condition = stages.encode_images(free, [np.zeros((32, 32, 3), np.uint8)])
+    (shape,) = stages.sample_shape(free, condition, [cells], [0], few, high=True)
+    stages.sample_material(free, condition, [shape], [0], few, high=True)
+    stages._structure_latent(free, condition, [0], few, stages.Sampling())
+    stages.decode_structure(free, torch.full((1, 8, 4, 4, 4), 100.0))
+    for key in (stages.SHAPE_DECODER, stages.MATERIAL_DECODER):
+        config: Any = free.config(key)
+        latent = SparseTensor.on(
+            CoordinateSet(levels[64].coords, 1), torch.randn(len(levels[64]), config.latent_channels)
+        )
+        masks = subdivision_masks(latent, levels[128], 1)
+        masks.append(torch.ones((len(levels[128]), 8), dtype=torch.bool))
+        masks[-1][:, ::2] = False
+        working = decoder_bytes(config, len(latent), 4)
+        with free.using(key, working=working, what=key) as (net,):
+            assert isinstance(net, ScVaeDecoder)
+            net(latent, masks)
+    assert len(peaks) == 7
+    assert all(0.1 < peak < 1 for peak in peaks.values()), peaks
 
 
 def test_published_sizes_fit_where_they_should() -> None:

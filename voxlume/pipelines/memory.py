@@ -1,8 +1,9 @@
 """A memory budget: which networks stay on the device, and how large the pieces of work are.
 
-A budget is in GB (10^9 bytes) and covers weights and activations, not the driver's own memory. Weights
-come straight from the mapped safetensors file to the device, and leave it by being dropped: what moves out
-takes no memory anywhere, and the operating system's file cache makes it quick to move in again.
+A budget is in GB (10^9 bytes) and covers weights, activations and whatever else this process has put on
+the device, not the driver's own memory. Weights come straight from the mapped safetensors file to the device,
+and leave it by being dropped: what moves out takes no memory anywhere, and the operating system's file cache
+makes it quick to move in again. A network leaves only when nobody holds it: keep none beyond its block.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ from voxlume.sparse.memory import memory_budget
 
 DEFAULT_CUDA_GB = 12.0
 """Used where nothing else is asked for; leaves room for other programs on a common card."""
+
+SLACK, LIMITED_SLACK = 0.03, 0.08
+"""Share of a budget on CUDA that is not planned with: the libraries' work spaces, and where PyTorch refuses
+what goes beyond the budget, the gaps in its allocator's blocks."""
 
 MARGIN = 1.25
 """How much above the estimate a budget is named that is said to fit."""
@@ -87,6 +92,8 @@ class Networks:
         if not budget_gb > 0:
             raise MemoryBudgetError(f"a memory budget of {budget_gb} GB is not possible")
         self.budget = budget_gb * 1e9
+        slack = LIMITED_SLACK if self.limited else SLACK
+        self.room = self.budget * (1 - slack) if self.device.type == "cuda" else self.budget
         self._loaded: dict[str, nn.Module] = {}  # in the order of their last use
         self._configs: dict[str, NetworkConfig] = {}
         self._counts: dict[str, int] = {}
@@ -123,11 +130,12 @@ class Networks:
         """
         weights = sum(self.weight_bytes(key) for key in keys)
         needed = weights + working + SMALLEST_CHUNK_GB * 1e9 * min(1.0, working / 1e9)
-        if needed > self.budget:
+        if needed > self.room:
             raise MemoryBudgetError(self._refusal(what, needed))
         self._make_room(set(keys), needed)
         # What is left after weights and activations is shared by the temporary buffers of one operation.
-        spare = self.budget - self._resident_bytes(set(keys)) - weights - working
+        held = self._held_bytes(set(keys))
+        spare = self.room - held - weights - working
         with ExitStack() as stack:
             if math.isfinite(self.budget):
                 chunk = min(LARGEST_CHUNK_GB, max(SMALLEST_CHUNK_GB, spare / 2e9))
@@ -139,13 +147,30 @@ class Networks:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
+                message, first_line = (
+                    self._exhausted(what, set(keys), needed, error),
+                    f"{error}".split("\n")[0],
+                )
+                expected = f"expected {_gb(needed)} GB for {what} beside {_gb(held)} GB"
+                usage = f"{self.usage()}; {expected}; {first_line}"
                 self.release()
-                raise MemoryBudgetError(self._exhausted(what, needed, error)) from error
+                raise MemoryBudgetError(message, usage) from error
 
     def release(self) -> None:
         """Drop all networks from the device."""
         self._loaded.clear()
         self._empty_cache()
+
+    def usage(self) -> str:
+        """What lies on the device now, in one line: each network's weights, and what PyTorch counts."""
+        weights = [f"{key} {_gb(self.weight_bytes(key))}" for key in self._loaded]
+        parts = [f"weights: {', '.join(weights) or 'none'}"]
+        if self.device.type == "cuda":
+            allocated = torch.cuda.memory_allocated(self.device)
+            others = allocated - self._resident_bytes(set())
+            parts.append(f"allocated {_gb(allocated)}, {_gb(others)} of it no weights")
+            parts.append(f"reserved {_gb(torch.cuda.memory_reserved(self.device))}")
+        return "; ".join(parts) + " GB"
 
     def _get(self, key: str) -> nn.Module:
         network = self._loaded.pop(key, None)
@@ -157,14 +182,29 @@ class Networks:
     def _resident_bytes(self, without: set[str]) -> int:
         return sum(self.weight_bytes(key) for key in self._loaded if key not in without)
 
+    def _held_bytes(self, wanted: set[str]) -> float:
+        """What lies beside the wanted networks: the others, and all else where PyTorch counts it."""
+        counted = _allocated_bytes(self.device)
+        if counted is None:
+            return self._resident_bytes(wanted)
+        return counted - sum(self.weight_bytes(key) for key in wanted if key in self._loaded)
+
     def _make_room(self, wanted: set[str], needed: float) -> None:
+        excess = self._held_bytes(wanted) + needed - self.room
         # Runs use the networks in the same order each time, so the one used last is needed again latest.
-        others = [key for key in reversed(self._loaded) if key not in wanted]
-        dropped = False
-        while others and self._resident_bytes(wanted) + needed > self.budget:
-            del self._loaded[others.pop(0)]
-            dropped = True
-        if dropped:
+        leaving: list[str] = []
+        freed = 0.0
+        for key in reversed(self._loaded):
+            if key not in wanted and freed < excess:
+                leaving.append(key)
+                freed += self.weight_bytes(key)
+        for key in leaving:
+            if freed - self.weight_bytes(key) >= excess:  # a larger one that leaves too makes room for it
+                freed -= self.weight_bytes(key)
+            else:
+                del self._loaded[key]
+        # New weights would cut the blocks that earlier activations have left, and keep the rest from use.
+        if leaving or (self.limited and not wanted <= self._loaded.keys()):
             self._empty_cache()
 
     def _empty_cache(self) -> None:
@@ -179,10 +219,11 @@ class Networks:
             f"(--memory-budget {_gb_up(needed * MARGIN)}), or a lower resolution"
         )
 
-    def _exhausted(self, what: str, needed: float, error: BaseException) -> str:
-        asked = _asked_bytes(str(error))
-        used = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else needed
-        fitting = _gb_up(max(needed, used + asked) * MARGIN)
+    def _exhausted(self, what: str, wanted: set[str], needed: float, error: BaseException) -> str:
+        # The failed work's tensors still lie there, held by the traceback; other networks can leave.
+        used = (_allocated_bytes(self.device) or 0) - self._resident_bytes(wanted)
+        least = max(needed, used + _asked_bytes(str(error)), self.budget if self.limited else 0)
+        fitting = _gb_up(least * MARGIN)
         return (
             f"{self.device} ran out of memory during {what}; about {fitting} GB free would do "
             f"(--memory-budget {fitting} or more), or a lower resolution, fewer --max-num-tokens"
@@ -190,7 +231,9 @@ class Networks:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on any device."""
+    """Whether an exception says that memory ran out, on any device, or came of one that does."""
+    if error.__context__ is not None and is_out_of_memory(error.__context__):
+        return True  # a CUDA graph that could not be recorded to its end has its own complaint
     text = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
@@ -207,7 +250,17 @@ def _asked_bytes(message: str) -> float:
 def _default_budget(device: torch.device) -> float:
     if device.type != "cuda":
         return math.inf
-    return min(DEFAULT_CUDA_GB, torch.cuda.get_device_properties(device).total_memory / 1e9)
+    # A tenth of a small card goes to the driver and to the display.
+    return min(DEFAULT_CUDA_GB, 0.9e-9 * torch.cuda.get_device_properties(device).total_memory)
+
+
+def _allocated_bytes(device: torch.device) -> float | None:
+    """What this process has in tensors on a device; None where PyTorch does not count it."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.current_allocated_memory()
+    return None
 
 
 @contextmanager
@@ -270,4 +323,5 @@ def image_encoder_bytes(config: NetworkConfig, size: int, item_bytes: int) -> fl
     """Activations for one picture of ``size`` pixels."""
     assert isinstance(config, ImageEncoderConfig)
     tokens = (size // config.patch) ** 2 + 1 + config.registers
-    return tokens * (2.0 * config.mlp_width + 8 * config.width) * max(item_bytes, 4)
+    picture = 12.0 * size**2 * 4  # as it comes, cut up and between
+    return tokens * (2.0 * config.mlp_width + 8 * config.width) * max(item_bytes, 4) + picture
