@@ -249,27 +249,35 @@ class Bench:
         networks = (
             self.networks if budget == math.inf else Networks(self.scale.model, self.device, None, budget)
         )
+        before = torch.cuda.memory_allocated() if self.device.type == "cuda" else 0
         self._cascade(networks)  # warm
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-            torch.cuda.reset_peak_memory_stats()
         start = time.perf_counter()
-        parts = self._cascade(networks)
+        parts, peaks = self._cascade(networks)
         total = 1e3 * (time.perf_counter() - start)
         row: Row = {"ms": round(total, 1), "parts_ms": parts}
-        if self.device.type == "cuda":
-            row["peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
+        if peaks:
+            row["peak_gb"] = max(allocated for allocated, _ in peaks.values())
+            row["peak_reserved_gb"] = max(reserved for _, reserved in peaks.values())
+            row["parts_peak_and_reserved_gb"] = peaks
+            row["there_before_gb"] = round(before / 1e9, 2)
         networks.release()
         return row
 
-    def _cascade(self, networks: Networks) -> dict[str, float]:
+    def _cascade(self, networks: Networks) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+        """Milliseconds of each part, and on CUDA the most that was allocated and reserved in it."""
         parts: dict[str, float] = {}
+        peaks: dict[str, tuple[float, float]] = {}
 
         def clocked(name: str, work: Callable[[], Any]) -> Any:
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+                torch.cuda.reset_peak_memory_stats()
             start = time.perf_counter()
             result = work()
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
+                most = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+                peaks[name] = round(most[0] / 1e9, 2), round(most[1] / 1e9, 2)
             parts[name] = round(1e3 * (time.perf_counter() - start), 1)
             return result
 
@@ -299,7 +307,7 @@ class Bench:
         )
         clocked("decode the shape", decode(stages.SHAPE_DECODER, self.scale.high))
         clocked("decode the material", decode(stages.MATERIAL_DECODER, self.scale.high))
-        return parts
+        return parts, peaks
 
     def _decode(self, networks: Networks, key: str, resolution: int) -> None:
         latent, masks = self.guided(resolution)
@@ -319,8 +327,9 @@ class Bench:
                 result["smallest"] = {"budget_gb": gigabytes} | self.cascade(gigabytes)
                 break
             except MemoryBudgetError as error:
-                result["refusals"].append(f"{gigabytes} GB: {error}")
-                torch.cuda.empty_cache()
+                result["refusals"].append({"budget_gb": gigabytes, "error": str(error), "usage": error.usage})
+                print(result["refusals"][-1], flush=True)
+            torch.cuda.empty_cache()  # the failed work's tensors went with the error
         return result
 
 
