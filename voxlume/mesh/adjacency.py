@@ -6,7 +6,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from voxlume.jit import inner_kernel, kernel, parallel_kernel
+from voxlume.jit import inner_kernel, parallel_kernel
 from voxlume.mesh.radix import stable_order
 
 _MOST_FACES = 16  # at one edge; where more meet, all of them end there
@@ -22,21 +22,21 @@ def opposite_edges(faces: NDArray[np.int32], normals: NDArray[np.float64]) -> ND
     int32 (3 m,), -1 where there is none: at a border, where two faces disagree about their winding, and
     in faces that use a vertex twice.
     """
-    starts, ends = faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1)
-    keys = _edge_keys(np.ascontiguousarray(starts), np.ascontiguousarray(ends))
+    starts, keys = faces.reshape(-1), _edge_keys(faces)
     return _pair(keys, stable_order(keys), starts, normals)
 
 
 @parallel_kernel
-def _edge_keys(starts: NDArray[np.int32], ends: NDArray[np.int32]) -> NDArray[np.int64]:
-    keys = np.empty(len(starts), np.int64)
-    for i in prange(len(starts)):
-        a, b = np.int64(starts[i]), np.int64(ends[i])
-        keys[i] = (min(a, b) << 32) | max(a, b)
+def _edge_keys(faces: NDArray[np.int32]) -> NDArray[np.int64]:
+    keys = np.empty(3 * len(faces), np.int64)
+    for f in prange(len(faces)):
+        for k in range(3):
+            a, b = np.int64(faces[f, k]), np.int64(faces[f, (k + 1) % 3])
+            keys[3 * f + k] = (min(a, b) << 32) | max(a, b)
     return keys
 
 
-@kernel
+@parallel_kernel
 def _pair(
     keys: NDArray[np.int64],
     order: NDArray[np.int64],
@@ -44,14 +44,15 @@ def _pair(
     normals: NDArray[np.float64],
 ) -> NDArray[np.int32]:
     opposite = np.full(len(keys), -1, np.int32)
-    first = 0
-    while first < len(keys):
+    for first in prange(len(keys)):
+        key = keys[order[first]]
+        if first > 0 and keys[order[first - 1]] == key:
+            continue
         last = first + 1
-        while last < len(keys) and keys[order[last]] == keys[order[first]]:
+        while last < len(keys) and keys[order[last]] == key:
             last += 1
         if 2 <= last - first <= _MOST_FACES:
             _pair_group(order[first:last], starts, normals, opposite)
-        first = last
     return opposite
 
 

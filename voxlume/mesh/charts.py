@@ -62,7 +62,7 @@ def cluster_faces(
         :data:`MAX_SMALL_TILT` for faces that were in a small chart.
     """
     m = len(area_vectors)
-    face_area = np.linalg.norm(area_vectors, axis=1)
+    face_area = vector_lengths(area_vectors)
     fixed = directions()
     masks = _allowed_directions(area_vectors, face_area, fixed, math.cos(MAX_TILT))
     edges = np.flatnonzero(opposite > np.arange(len(opposite)))
@@ -91,10 +91,23 @@ def cluster_faces(
             a, b, length = _joined_edges(a, b, length, parent, m)
             if len(a) in (0, before):
                 break
-    roots, inverse = np.unique(_roots(parent), return_inverse=True)
-    charts = np.asarray(inverse, np.int32)
+    _point_at_roots(parent)
+    roots = np.flatnonzero(parent == np.arange(m))
+    number = np.empty(m, np.int32)
+    number[roots] = np.arange(len(roots))
+    charts = number[parent]
     axes = _chart_axes(charts, area_vectors, vector[roots], masks[roots], fixed, math.cos(MAX_TILT))
     return charts, axes
+
+
+@parallel_kernel
+def vector_lengths(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Lengths (n,) of vectors (n, 3)."""
+    lengths = np.empty(len(vectors))
+    for i in prange(len(vectors)):
+        x, y, z = vectors[i, 0], vectors[i, 1], vectors[i, 2]
+        lengths[i] = np.sqrt(x * x + y * y + z * z)
+    return lengths
 
 
 @parallel_kernel
@@ -247,6 +260,7 @@ def _joined_edges(
     num_faces: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
     """The edges between groups, one for each pair with the length of their whole common border."""
+    _point_at_roots(parent)
     keys = _pair_keys(a, b, parent, num_faces)
     between = np.flatnonzero(keys >= 0)
     if not len(between):
@@ -259,24 +273,23 @@ def _joined_edges(
     return (first // num_faces).astype(np.int32), (first % num_faces).astype(np.int32), sums
 
 
-@kernel
+@parallel_kernel
 def _pair_keys(
-    a: NDArray[np.int32], b: NDArray[np.int32], parent: NDArray[np.int32], num_faces: int
+    a: NDArray[np.int32], b: NDArray[np.int32], root: NDArray[np.int32], num_faces: int
 ) -> NDArray[np.int64]:
     """The pair of groups beside each edge as one number, -1 within a group."""
     keys = np.empty(len(a), np.int64)
-    for e in range(len(a)):
-        i, j = _find(parent, a[e]), _find(parent, b[e])
+    for e in prange(len(a)):
+        i, j = root[a[e]], root[b[e]]
         keys[e] = -1 if i == j else np.int64(min(i, j)) * num_faces + max(i, j)
     return keys
 
 
 @kernel
-def _roots(parent: NDArray[np.int32]) -> NDArray[np.int32]:
-    roots = np.empty_like(parent)
+def _point_at_roots(parent: NDArray[np.int32]) -> None:
+    """Let every face point at its group's first one; parents come before their children."""
     for i in range(len(parent)):
-        roots[i] = _find(parent, i)
-    return roots
+        parent[i] = parent[parent[i]]
 
 
 @kernel

@@ -15,6 +15,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from voxlume.jit import inner_kernel, kernel, parallel_kernel
+from voxlume.mesh.charts import vector_lengths
 from voxlume.mesh.radix import stable_order
 
 _CUTS = 40  # rounds of cutting, each at least a division in two of every chart that failed
@@ -69,7 +70,8 @@ def flatten(
     charts, count = _by_first_face(charts, count)
     order, starts = group(charts, count)
     _scale_and_turn(flat, area_vectors, opposite, charts, order, starts)
-    side = _slabs(flat, charts, _LONGEST * math.sqrt(float(np.linalg.norm(area_vectors, axis=1).sum())))
+    longest = _LONGEST * math.sqrt(float(vector_lengths(area_vectors).sum()))
+    side = _slabs(flat, charts, extents(flat, order, starts), longest)
     if side.any():
         charts, count = _by_first_face(charts, _separate(order, opposite, side, charts, count))
         order, starts = group(charts, count)
@@ -77,17 +79,34 @@ def flatten(
     return flat, charts
 
 
-def _slabs(flat: NDArray[np.float64], charts: NDArray[np.int32], longest: float) -> NDArray[np.uint8]:
+def _slabs(
+    flat: NDArray[np.float64], charts: NDArray[np.int32], extent: NDArray[np.float64], longest: float
+) -> NDArray[np.uint8]:
     """The slab of each face: charts much higher than wide are cut to be no higher than ``longest``."""
-    width, height = (np.zeros(int(charts.max(initial=-1)) + 1) for _ in range(2))
-    np.maximum.at(width, charts, flat[:, :, 0].max(axis=1))
-    np.maximum.at(height, charts, flat[:, :, 1].max(axis=1))
+    width, height = extent.T
+    # A chart that is most of the surface is as high as need be.
+    cut = (height > _SLENDER * width) & (height > longest) & (longest > 0)
+    if not cut.any():
+        return np.zeros(len(charts), np.uint8)
     slabs = np.ones(len(height))
-    if longest > 0:
-        slender = height > _SLENDER * width  # a chart that is most of the surface is as high as need be
-        slabs = np.where(slender, np.clip(np.ceil(height / longest), 1, 255), 1)
+    slabs[cut] = np.minimum(np.ceil(height[cut] / longest), 255)
     share = flat[:, :, 1].mean(axis=1) / np.maximum(height, 1e-300)[charts]
     return np.minimum(share * slabs[charts], slabs[charts] - 1).astype(np.uint8)
+
+
+@parallel_kernel
+def extents(
+    flat: NDArray[np.float64], order: NDArray[np.int64], starts: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Width and height (c, 2) of every chart, from :func:`flatten` and :func:`group`."""
+    extent = np.zeros((len(starts) - 1, 2))
+    for unit in prange(_UNITS):
+        for chart in range(unit, len(extent), _UNITS):
+            for i in range(starts[chart], starts[chart + 1]):
+                for k in range(3):
+                    for c in range(2):
+                        extent[chart, c] = max(extent[chart, c], flat[order[i], k, c])
+    return extent
 
 
 def _runs_of_charts(

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from voxlume.errors import AssetError
 from voxlume.jit import inner_kernel, kernel, parallel_kernel, threaded_kernel
+from voxlume.mesh.flatten import extents
 
 _REFINEMENTS = 4  # packings after the first that fits
 _TURNED = 48  # charts, the highest ones, that are tried in all four turns
@@ -57,7 +58,7 @@ def pack(
     ------
     AssetError : there are more charts than fit, however small.
     """
-    extent = _extents(flat, order, starts)
+    extent = extents(flat, order, starts)
     rank = np.lexsort((-extent[:, 0], -extent[:, 1]))
     area = _area(flat)
     longest = max(float(extent.max()), 1e-300)
@@ -212,20 +213,6 @@ def _shapes_at(
 def _area(flat: NDArray[np.float64]) -> float:
     a, b = flat[:, 1] - flat[:, 0], flat[:, 2] - flat[:, 0]
     return float(np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / 2
-
-
-@parallel_kernel
-def _extents(
-    flat: NDArray[np.float64], order: NDArray[np.int64], starts: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Width and height (c, 2) of every chart."""
-    extent = np.zeros((len(starts) - 1, 2))
-    for chart in prange(len(extent)):
-        for f in order[starts[chart] : starts[chart + 1]]:
-            for k in range(3):
-                for c in range(2):
-                    extent[chart, c] = max(extent[chart, c], flat[f, k, c])
-    return extent
 
 
 @inner_kernel

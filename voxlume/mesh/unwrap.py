@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from voxlume.errors import AssetError
 from voxlume.jit import parallel_kernel
 from voxlume.mesh.adjacency import opposite_edges
-from voxlume.mesh.charts import cluster_faces
+from voxlume.mesh.charts import cluster_faces, vector_lengths
 from voxlume.mesh.flatten import flatten, group
 from voxlume.mesh.packing import pack
 from voxlume.mesh.radix import stable_order
+from voxlume.mesh.renumber import faces_now, mark_used
 from voxlume.mesh.weld import weld_by_position
 from voxlume.progress import Progress, report
 
@@ -90,17 +91,19 @@ def unwrap(
         raise AssetError("there is no triangle to unwrap")
     if tris.min() < 0 or tris.max() >= len(points):
         raise AssetError("a face names a vertex that does not exist")
-    low, high = points[tris.reshape(-1)].min(0), points[tris.reshape(-1)].max(0)
+    used = np.zeros(len(points), np.bool_)
+    mark_used(tris, used)
+    some = points if used.all() else points[used]
+    low, high = some.min(axis=0), some.max(axis=0)
     extent = float((high / 2 - low / 2).max()) * 2
     if not (np.isfinite(low).all() and np.isfinite(high).all() and np.isfinite(extent)):
         raise AssetError("a vertex coordinate is not a finite number")
     report(progress, 0, 3, "unwrapping")
     unit = (points - low) / (extent or 1.0)
-    welded = weld_by_position(unit)[tris]
-    corners = unit[tris]
-    area_vectors, lengths = _measure(corners)
-    opposite = opposite_edges(welded, _unit(area_vectors))
-    texel = float(np.linalg.norm(area_vectors, axis=1).sum()) / (_EXPECTED_FILL * texture_size**2)
+    welded = faces_now(tris, np.arange(len(tris)), weld_by_position(unit))
+    corners, area_vectors, lengths, normals = _measure(unit, tris)
+    opposite = opposite_edges(welded, normals)
+    texel = float(vector_lengths(area_vectors).sum()) / (_EXPECTED_FILL * texture_size**2)
     charts, axes = cluster_faces(area_vectors, opposite, lengths, _SMALL_TEXELS * texel)
     report(progress, 1, 3, "unwrapping")
     flat, charts = flatten(corners, area_vectors, opposite, welded, charts, axes)
@@ -141,24 +144,27 @@ def _cut(
     return faces.reshape(-1)[first], new.reshape(-1, 3), first
 
 
-def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
-
-
 @parallel_kernel
-def _measure(corners: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Area vectors (m, 3) and edge lengths (3 m,)."""
-    area_vectors, lengths = np.empty((len(corners), 3)), np.empty(3 * len(corners))
-    for f in prange(len(corners)):
+def _measure(
+    points: NDArray[np.float64], faces: NDArray[np.int32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Corners (m, 3, 3), area vectors (m, 3), edge lengths (3 m,) and unit normals (m, 3) or zeros."""
+    corners, lengths = np.empty((len(faces), 3, 3)), np.empty(3 * len(faces))
+    area_vectors, normals = np.empty((len(faces), 3)), np.zeros((len(faces), 3))
+    for f in prange(len(faces)):
+        for k in range(3):
+            for c in range(3):
+                corners[f, k, c] = points[faces[f, k], c]
         p = corners[f]
         ux, uy, uz = p[1, 0] - p[0, 0], p[1, 1] - p[0, 1], p[1, 2] - p[0, 2]
         vx, vy, vz = p[2, 0] - p[0, 0], p[2, 1] - p[0, 1], p[2, 2] - p[0, 2]
         wx, wy, wz = vx - ux, vy - uy, vz - uz
-        area_vectors[f, 0] = (uy * vz - uz * vy) / 2
-        area_vectors[f, 1] = (uz * vx - ux * vz) / 2
-        area_vectors[f, 2] = (ux * vy - uy * vx) / 2
+        nx, ny, nz = (uy * vz - uz * vy) / 2, (uz * vx - ux * vz) / 2, (ux * vy - uy * vx) / 2
+        area_vectors[f, 0], area_vectors[f, 1], area_vectors[f, 2] = nx, ny, nz
+        area = np.sqrt(nx * nx + ny * ny + nz * nz)
+        if area > 0:
+            normals[f, 0], normals[f, 1], normals[f, 2] = nx / area, ny / area, nz / area
         lengths[3 * f] = np.sqrt(ux * ux + uy * uy + uz * uz)
         lengths[3 * f + 1] = np.sqrt(wx * wx + wy * wy + wz * wz)
         lengths[3 * f + 2] = np.sqrt(vx * vx + vy * vy + vz * vz)
-    return area_vectors, lengths
+    return corners, area_vectors, lengths, normals
