@@ -11,7 +11,7 @@ from voxlume.models.image_encoder import ImageEncoderConfig
 from voxlume.models.precision import DTYPES, set_block_dtype
 from voxlume.models.published import NetworkConfig, build
 from voxlume.models.sc_vae import DecoderConfig, EncoderConfig
-from voxlume.models.structure_vae import StructureDecoderConfig
+from voxlume.models.structure_vae import StructureDecoder, StructureDecoderConfig
 from voxlume.pipelines import stages
 from voxlume.pipelines.model_folder import IMAGE_ENCODER, ModelFolder, Normalization, PipelineConfig
 
@@ -79,6 +79,8 @@ class RandomModel(ModelFolder):
                 for parameter in network.parameters():
                     fan_in = parameter[0].numel() if parameter.ndim > 1 else 100
                     parameter.normal_(std=fan_in**-0.5)
+                if isinstance(network, StructureDecoder):  # an empty structure would end the run
+                    nn.init.constant_(network.get_submodule("output").bias, 1.0)
             self.host[key] = {name: value.cpu() for name, value in network.state_dict().items()}
             return network.eval()
         state = {name: value.to(device) for name, value in self.host[key].items()}
