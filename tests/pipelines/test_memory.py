@@ -6,6 +6,7 @@ import math
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.shell import shell_levels
+from tests.interpreter import needs_gpu
 from tests.live_bytes import LiveBytes
 from voxlume.errors import MemoryBudgetError, VoxlumeError
 from voxlume.flow.sampler import SamplingParameters
 from voxlume.models import flow_transformer
+from voxlume.models.flow_run import FlowRun
 from voxlume.models.flow_transformer import FlowTransformer, FlowTransformerConfig
 from voxlume.models.precision import set_block_dtype
 from voxlume.models.published import build
@@ -219,6 +222,38 @@ def test_a_flow_takes_no_more_than_estimated(
         network(x, torch.empty(1, device="meta"), condition)
     estimate = flow_bytes(config, tokens, condition_tokens, 2)
     assert 0.5 * estimate < live.peak < estimate
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("tokens", [4096, 9632])  # recorded as a CUDA graph, and not
+@torch.no_grad()
+def test_a_flow_takes_no_more_than_estimated_on_cuda(tokens: int) -> None:
+    """Recordings, kernels' work spaces and all; and nothing of it stays."""
+    config = replace(FlowTransformerConfig(), blocks=8)
+    network = build(config, "meta")
+    assert isinstance(network, FlowTransformer)
+    set_block_dtype(network, torch.bfloat16)
+    network.to_empty(device="cuda")
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.02)
+    coords = torch.cartesian_prod(torch.zeros(1), *(torch.arange(22.0),) * 3).int()[:tokens].cuda()
+
+    def sample() -> None:
+        x = SparseTensor.on(CoordinateSet(coords, 1), torch.randn((tokens, 32), device="cuda"))
+        conditions = network.prepare_condition(torch.randn((1, 4101, 1024), device="cuda"))
+        run, t_b = FlowRun(network, x), torch.full((1,), 500.0, device="cuda")
+        for condition in (conditions, network.null_condition(1)) * 2:
+            run(x, t_b, condition)
+
+    sample()  # kernels are compiled, libraries take their work spaces
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    for _ in range(5):
+        sample()
+    taken = torch.cuda.max_memory_allocated() - before
+    assert 0.3 * flow_bytes(config, tokens, 4101, 2) < taken < flow_bytes(config, tokens, 4101, 2)
+    assert torch.cuda.memory_allocated() == before
 
 
 def test_prepared_conditions_hold_keys_and_values_only() -> None:
