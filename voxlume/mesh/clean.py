@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from voxlume.errors import AssetError
 from voxlume.jit import kernel, parallel_kernel
 from voxlume.mesh.components import face_components
-from voxlume.mesh.edges import edge_table
+from voxlume.mesh.edges import RUN, edge_table, vertex_shares, vertex_spans
 from voxlume.mesh.holes import filling
 from voxlume.mesh.manifold import split_nonmanifold
 from voxlume.mesh.normals import face_areas
-from voxlume.mesh.renumber import faces_now, mark_used, rows_of
+from voxlume.mesh.renumber import bounds_of, mark_used, renumbered, rows_of
 from voxlume.mesh.visibility import DIRECTIONS, visible_faces
 from voxlume.mesh.weld import weld_by_position
 from voxlume.mesh.winding import flipped_faces
@@ -100,8 +100,7 @@ def clean(
     _check(points, corners)
     used = np.zeros(len(points), np.bool_)
     mark_used(corners, used)
-    some = points if used.all() else points[used]
-    low, high = some.min(axis=0), some.max(axis=0)
+    low, high = bounds_of(points, used)
     extent = float((high - low).max())
     if not extent > 0:
         raise AssetError("all vertices coincide, there is no surface to clean")
@@ -110,9 +109,11 @@ def clean(
 
     report(progress, 0, 5, "cleaning")
     first = weld_by_position(_rounded(points, low, extent * SAME_PLACE))
-    corners = faces_now(corners, np.arange(len(corners)), first)
+    corners = renumbered(corners, first)
     corners, counts["degenerate"] = _kept(corners, ~_degenerate(corners))
-    corners, counts["duplicate"] = _kept(corners, ~_repeated(corners, len(points)))
+    corners, counts["duplicate"] = _kept(
+        corners, ~_repeated(corners, vertex_spans(corners), vertex_shares(len(points)))
+    )
     if not len(corners):
         raise AssetError("all triangles are degenerate, there is no surface to clean")
     report(progress, 1, 5, "cleaning")
@@ -142,7 +143,7 @@ def clean(
     mark_used(corners, is_used)
     number = np.cumsum(is_used, dtype=np.int32) - np.int32(1)
     origin = source[is_used]
-    return Cleaned(points[origin], faces_now(corners, np.arange(len(corners)), number), origin, **counts)
+    return Cleaned(points[origin], renumbered(corners, number), origin, **counts)
 
 
 def hidden_parts(
@@ -177,7 +178,8 @@ def _check(points: NDArray[np.float64], faces: NDArray[np.int32]) -> None:
         raise AssetError("no geometry: there is no triangle to clean")
     if not (faces.min() >= 0 and faces.max() < len(points)):
         raise AssetError(f"a face names a vertex that does not exist (there are {len(points)})")
-    if not np.isfinite(points).all():
+    # What is not finite shows in the sum; that of finite numbers may overflow.
+    if not np.isfinite(points.sum()) and not np.isfinite(points).all():
         raise AssetError("the mesh has positions that are not finite numbers")
 
 
@@ -236,22 +238,34 @@ def _extents(
     return extent
 
 
-@kernel
-def _repeated(faces: NDArray[np.int32], num_vertices: int) -> NDArray[np.bool_]:
-    """Faces with the same three corners, in any order, as an earlier one."""
-    last = np.full(num_vertices, -1, np.int32)
+@parallel_kernel
+def _repeated(
+    faces: NDArray[np.int32], spans: NDArray[np.int32], bounds: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Faces with the same three corners, in any order, as an earlier one.
+
+    ``spans`` and ``bounds`` share the vertices out (:mod:`voxlume.mesh.edges`), a face goes with its lowest.
+    """
+    last = np.full(bounds[-1], -1, np.int32)
     previous = np.empty(len(faces), np.int32)
     repeated = np.zeros(len(faces), np.bool_)
-    for f in range(len(faces)):
-        lowest = min(faces[f, 0], faces[f, 1], faces[f, 2])
-        highest = max(faces[f, 0], faces[f, 1], faces[f, 2])
-        total = np.int64(faces[f, 0]) + faces[f, 1] + faces[f, 2]
-        g = last[lowest]
-        while g >= 0 and not repeated[f]:
-            # The smallest is the same: the largest and the sum settle the rest.
-            same = max(faces[g, 0], faces[g, 1], faces[g, 2]) == highest
-            repeated[f] = same and np.int64(faces[g, 0]) + faces[g, 1] + faces[g, 2] == total
-            g = previous[g]
-        previous[f] = last[lowest]
-        last[lowest] = f
+    for share in prange(len(bounds) - 1):
+        low, high = bounds[share], bounds[share + 1]
+        for run in range(len(spans)):
+            if spans[run, 0] >= high or spans[run, 1] < low:
+                continue
+            for f in range(run * RUN, min((run + 1) * RUN, len(faces))):
+                lowest = min(faces[f, 0], faces[f, 1], faces[f, 2])
+                if lowest < low or lowest >= high:
+                    continue
+                highest = max(faces[f, 0], faces[f, 1], faces[f, 2])
+                total = np.int64(faces[f, 0]) + faces[f, 1] + faces[f, 2]
+                g = last[lowest]
+                while g >= 0 and not repeated[f]:
+                    # The smallest is the same: the largest and the sum settle the rest.
+                    same = max(faces[g, 0], faces[g, 1], faces[g, 2]) == highest
+                    repeated[f] = same and np.int64(faces[g, 0]) + faces[g, 1] + faces[g, 2] == total
+                    g = previous[g]
+                previous[f] = last[lowest]
+                last[lowest] = f
     return repeated

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange
 from numpy.typing import NDArray
 
-from voxlume.jit import inner_kernel, kernel, parallel_kernel
+from voxlume.jit import inner_kernel, parallel_kernel
+
+RUN = 1 << 12
+"""Faces that one look at their vertices may skip together, see :func:`vertex_spans`."""
 
 
 class EdgeTable(NamedTuple):
@@ -42,7 +45,7 @@ class EdgeTable(NamedTuple):
 
 def edge_table(faces: NDArray[np.int32], num_vertices: int) -> EdgeTable:
     """The table of faces int32 (m, 3) in O(m)."""
-    buckets, half_edges = _by_lower_vertex(faces, num_vertices)
+    buckets, half_edges = _by_lower_vertex(faces, vertex_spans(faces), vertex_shares(num_vertices))
     distinct = np.zeros(num_vertices + 1, np.int64)
     _sort_buckets(faces, buckets, half_edges, distinct[1:])
     first = np.cumsum(distinct)
@@ -50,6 +53,11 @@ def edge_table(faces: NDArray[np.int32], num_vertices: int) -> EdgeTable:
     start[-1] = len(half_edges)
     _write_starts(faces, buckets, half_edges, first, start)
     return EdgeTable(start, half_edges)
+
+
+def vertex_shares(num_vertices: int) -> NDArray[np.int64]:
+    """Bounds of ranges of vertices for parallel work: few, because faces are read for each of them."""
+    return np.linspace(0, num_vertices, 4 * get_num_threads() + 1).astype(np.int64)
 
 
 @inner_kernel
@@ -66,23 +74,51 @@ def lower_vertex(faces: NDArray[np.int32], half_edge: int) -> int:
     return min(faces[f, k], faces[f, (k + 1) % 3])
 
 
-@kernel
+@parallel_kernel
+def vertex_spans(faces: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Smallest and largest vertex of every run of :data:`RUN` faces, int32 (r, 2)."""
+    spans = np.empty(((len(faces) + RUN - 1) // RUN, 2), np.int32)
+    for run in prange(len(spans)):
+        low, high = faces[run * RUN, 0], faces[run * RUN, 0]
+        for f in range(run * RUN, min((run + 1) * RUN, len(faces))):
+            for k in range(3):
+                low, high = min(low, faces[f, k]), max(high, faces[f, k])
+        spans[run, 0], spans[run, 1] = low, high
+    return spans
+
+
+@parallel_kernel
 def _by_lower_vertex(
-    faces: NDArray[np.int32], num_vertices: int
+    faces: NDArray[np.int32], spans: NDArray[np.int32], bounds: NDArray[np.int64]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Half-edges by their smaller vertex: starts (n + 1,) and half-edges (3 m,)."""
+    """Half-edges by their smaller vertex: starts (n + 1,) and half-edges (3 m,).
+
+    Vertices are shared out by ``bounds``; each share reads the runs of faces that may have some of them.
+    """
+    num_vertices = bounds[-1]
     start = np.zeros(num_vertices + 2, np.int32)
-    for f in range(len(faces)):
-        for k in range(3):
-            start[min(faces[f, k], faces[f, (k + 1) % 3]) + 2] += 1
+    for share in prange(len(bounds) - 1):
+        low, high = bounds[share], bounds[share + 1]
+        for run in range(len(spans)):
+            if spans[run, 0] < high and spans[run, 1] >= low:
+                for f in range(run * RUN, min((run + 1) * RUN, len(faces))):
+                    for k in range(3):
+                        v = min(faces[f, k], faces[f, (k + 1) % 3])
+                        if low <= v < high:
+                            start[v + 2] += 1
     for v in range(2, num_vertices + 2):
         start[v] += start[v - 1]
     half_edges = np.empty(3 * len(faces), np.int32)
-    for f in range(len(faces)):
-        for k in range(3):
-            v = min(faces[f, k], faces[f, (k + 1) % 3]) + 1
-            half_edges[start[v]] = 3 * f + k
-            start[v] += 1
+    for share in prange(len(bounds) - 1):
+        low, high = bounds[share], bounds[share + 1]
+        for run in range(len(spans)):
+            if spans[run, 0] < high and spans[run, 1] >= low:
+                for f in range(run * RUN, min((run + 1) * RUN, len(faces))):
+                    for k in range(3):
+                        v = min(faces[f, k], faces[f, (k + 1) % 3])
+                        if low <= v < high:
+                            half_edges[start[v + 1]] = 3 * f + k
+                            start[v + 1] += 1
     return start[:-1], half_edges
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from voxlume.mesh.normals import face_areas
 from voxlume.mesh.parallel_rays import parallel_tracer
-from voxlume.mesh.renumber import mark_used
+from voxlume.mesh.renumber import bounds_of, mark_used
 from voxlume.mesh.visibility import Blocked, even_directions
 
 _SAMPLES = 8192  # points on the surface
@@ -35,8 +35,7 @@ def needs_both_sides(
         return False
     used = np.zeros(len(points), np.bool_)
     mark_used(corners, used)
-    some = points if used.all() else points[used]
-    low, high = some.min(axis=0), some.max(axis=0)
+    low, high = bounds_of(points, used)
     points = (points - (low + high) / 2) / (float((high - low).max()) or 1.0)
     cumulative = np.cumsum(face_areas(points, corners))
     if not cumulative[-1] > 0:

@@ -15,7 +15,7 @@ from voxlume.mesh.charts import cluster_faces, vector_lengths
 from voxlume.mesh.flatten import flatten, group
 from voxlume.mesh.packing import pack
 from voxlume.mesh.radix import stable_order
-from voxlume.mesh.renumber import faces_now, mark_used
+from voxlume.mesh.renumber import bounds_of, mark_used, renumbered
 from voxlume.mesh.weld import weld_by_position
 from voxlume.progress import Progress, report
 
@@ -93,14 +93,13 @@ def unwrap(
         raise AssetError("a face names a vertex that does not exist")
     used = np.zeros(len(points), np.bool_)
     mark_used(tris, used)
-    some = points if used.all() else points[used]
-    low, high = some.min(axis=0), some.max(axis=0)
+    low, high = bounds_of(points, used)
     extent = float((high / 2 - low / 2).max()) * 2
     if not (np.isfinite(low).all() and np.isfinite(high).all() and np.isfinite(extent)):
         raise AssetError("a vertex coordinate is not a finite number")
     report(progress, 0, 3, "unwrapping")
     unit = (points - low) / (extent or 1.0)
-    welded = faces_now(tris, np.arange(len(tris)), weld_by_position(unit))
+    welded = renumbered(tris, weld_by_position(unit))
     corners, area_vectors, lengths, normals = _measure(unit, tris)
     opposite = opposite_edges(welded, normals)
     texel = float(vector_lengths(area_vectors).sum()) / (_EXPECTED_FILL * texture_size**2)

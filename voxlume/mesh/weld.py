@@ -6,7 +6,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from voxlume.jit import kernel, parallel_kernel
+from voxlume.jit import parallel_kernel
 from voxlume.mesh.radix import stable_order
 
 
@@ -30,18 +30,23 @@ def _hash_positions(vertices: NDArray[np.float64]) -> NDArray[np.uint64]:
     return keys
 
 
-@kernel
+@parallel_kernel
 def _first_of_equals(
     vertices: NDArray[np.float64], keys: NDArray[np.uint64], order: NDArray[np.int64]
 ) -> NDArray[np.int32]:
     out = np.empty(len(order), np.int32)
-    first = 0
-    for i in range(len(order)):
-        a, b = order[first], order[i]
-        same = keys[a] == keys[b]
-        for c in range(3):
-            same = same and vertices[a, c] == vertices[b, c]
-        if not same:
-            first = i
-        out[b] = order[first]
+    for begin in prange(len(order)):
+        key = keys[order[begin]]
+        if begin > 0 and keys[order[begin - 1]] == key:
+            continue
+        first = i = np.int64(begin)
+        while i < len(order) and keys[order[i]] == key:
+            a, b = order[first], order[i]
+            same = True
+            for c in range(3):
+                same = same and vertices[a, c] == vertices[b, c]
+            if not same:
+                first = i
+            out[b] = order[first]
+            i += 1
     return out
