@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from voxlume.errors import ModelFileError
-from voxlume.models.image_encoder import ImageEncoder, ImageEncoderConfig, normalized_image
-from voxlume.models.published import build, from_dinov3, parse_dinov3
+from voxlume.models.image_encoder import ImageEncoder, ImageEncoderConfig, normalized_image, patch_centres
+from voxlume.models.published import build, describe, from_dinov3, parse, parse_dinov3
 
 TIMM_L = {"architecture": "vit_large_patch16_dinov3"}
 
@@ -182,3 +184,23 @@ def test_normalized_image() -> None:
     )
     ramp = np.asarray(Image.linear_gradient("L").convert("RGB"))
     assert normalized_image(ramp, 64)[0].diff(dim=0).min() >= 0
+
+
+def test_absolute_positions_of_patches() -> None:
+    config = ImageEncoderConfig(
+        width=32, blocks=1, heads=2, mlp_width=32, registers=2, absolute_positions=True
+    )
+    assert parse(**describe(config)) == config
+    torch.manual_seed(0)
+    told = ImageEncoder(config)
+    untold = ImageEncoder(replace(config, absolute_positions=False))
+    untold.load_state_dict(told.state_dict())
+    grey = torch.full((1, 3, 64, 64), 0.3)
+    with torch.no_grad():
+        for network, differ in ((told, True), (untold, False)):
+            patches = network(grey)[0, 3:]
+            # Rotation alone leaves patches that look the same nearly equal; told where they are, they differ.
+            difference = (patches[0] - patches[7]).norm() / patches[0].norm()
+            assert (difference > 0.2) == differ
+    centres = patch_centres(2, 4, torch.device("cpu"))
+    assert centres.tolist()[1] == [-0.5, -0.25]

@@ -118,6 +118,22 @@ def test_tokens_of_one_sample_do_not_see_another() -> None:
     assert not torch.equal(before[1], after[1])
 
 
+@pytest.mark.parametrize("absolute", [False, True])
+def test_only_absolute_positions_tell_a_shift(absolute: bool) -> None:
+    config = replace(FLOW, absolute_positions=absolute)
+    assert parse(**describe(config)) == config
+    network = shaken(FlowTransformer(config))
+    coords = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4], [0, 5, 2, 3]], dtype=torch.int32)
+    values, t = torch.randn(3, FLOW.in_channels), torch.tensor([400.0])
+    condition = torch.randn(1, 5, FLOW.condition_width)
+    with torch.no_grad():
+        here, there = (
+            network(SparseTensor(coords + shift, values, 1), t, condition).features
+            for shift in (torch.zeros(4, dtype=torch.int32), torch.tensor([0, 3, 1, 2], dtype=torch.int32))
+        )
+    assert torch.allclose(here, there, atol=1e-4) != absolute
+
+
 def test_grid_tokens_run_with_z_fastest() -> None:
     x = torch.arange(24.0).reshape(1, 1, 2, 3, 4)
     tokens = grid_to_tokens(x)

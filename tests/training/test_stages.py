@@ -174,10 +174,9 @@ def test_volumes_are_those_of_the_voxels(store: Path) -> None:
 
 def test_volume_head_puts_blocks_where_they_belong() -> None:
     head = VolumeHead(4, 2, 8)
-    assert head.linear.out_features == 4**3 + 6 * 2**3
+    assert head.weight.shape == (8, 4, 4**3 + 6 * 2**3)
     with torch.no_grad():
-        head.linear.weight.zero_()
-        head.linear.weight[:, 0] = 1  # every value of a block is the token's first
+        head.weight[:, 0] = 1  # every value of a block is the token's first
     tokens = torch.zeros(1, 8, 4)
     tokens[0, 0b110, 0] = 5  # the token of the upper half in x and y, the lower in z
     logits, material = head(tokens)

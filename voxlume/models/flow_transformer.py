@@ -29,6 +29,7 @@ from voxlume.models.layers import (
     normalized_heads,
     residual_modulated_norm,
     rotary_phases,
+    sinusoidal_positions,
     zero_initialized,
 )
 from voxlume.models.precision import Precision, block_dtype
@@ -45,7 +46,9 @@ class FlowTransformerConfig:
 
     ``grid`` says what it is fed with; ``resolution`` is the grid it was trained on and sizes nothing,
     positions being plain integers. With ``shared_modulation`` one projection of the time serves all
-    blocks, each of which adds a learned offset; without, every block has its own projection.
+    blocks, each of which adds a learned offset; without, every block has its own projection. With
+    ``absolute_positions`` tokens are also told where they are, by sines added to them at the beginning;
+    the published networks find out from their neighbours, which takes longer to learn.
     """
 
     grid: Literal["dense", "sparse"] = "sparse"
@@ -58,6 +61,7 @@ class FlowTransformerConfig:
     mlp_ratio: float = 5.3334
     shared_modulation: bool = True
     resolution: int = 32
+    absolute_positions: bool = False
     precision: Precision = "bfloat16"
 
     @property
@@ -78,11 +82,13 @@ class TokenLayout:
     lengths : tokens of each sample, on the host, so that no step waits for the device.
     sample : int64 (n,) the sample of each token, or None for a single sample.
     phases : the rotary angles of the positions.
+    absolute : what is added to the tokens (n, c), or None.
     """
 
     lengths: tuple[int, ...]
     sample: Tensor | None
     phases: RotaryPhases
+    absolute: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,7 +283,10 @@ class FlowTransformer(nn.Module):
             lengths, positions = (len(cells),) * batch, cells.repeat(batch, 1)
             index = torch.arange(batch, device=x.device)
             sample = index.repeat_interleave(len(cells), output_size=len(positions)) if batch > 1 else None
-        return TokenLayout(lengths, sample, rotary_phases(positions, self.config.head_width))
+        absolute = (
+            sinusoidal_positions(positions, self.config.width) if self.config.absolute_positions else None
+        )
+        return TokenLayout(lengths, sample, rotary_phases(positions, self.config.head_width), absolute)
 
     def prepare_condition(self, condition: Tensor | Sequence[Tensor]) -> Condition:
         """Every block's keys and values of a condition, (b, m, c) or one (m_i, c) per sample.
@@ -321,7 +330,10 @@ class FlowTransformer(nn.Module):
         layout = layout or self.token_layout(x)
         dtype = block_dtype(self)
         tokens = x.features if isinstance(x, SparseTensor) else grid_to_tokens(x)
-        h = self.input(tokens.float()).to(dtype)
+        h = self.input(tokens.float())
+        if layout.absolute is not None:
+            h = h + layout.absolute
+        h = h.to(dtype)
         time = self.time_embedding(t_b)
         time = (time if self.modulation is None else self.modulation(time)).to(dtype)
         pending: Pending | None = None

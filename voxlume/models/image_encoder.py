@@ -17,18 +17,28 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from voxlume.models.initial import normal_parameter
-from voxlume.models.layers import final_norm, gated_residual, gated_residual_norm, layer_norm
+from voxlume.models.layers import (
+    final_norm,
+    gated_residual,
+    gated_residual_norm,
+    layer_norm,
+    sinusoidal_positions,
+)
 from voxlume.models.precision import Precision, block_dtype
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+PATCHES_ACROSS = 16
+"""Absolute positions count a picture's side as so many steps, whatever its size."""
 
 
 @dataclass(frozen=True)
 class ImageEncoderConfig:
     """Sizes of the vision transformer; the defaults are ViT-L/16, the published encoder.
 
-    ``rope_base`` is the base of the rotary periods, ``gated_mlp`` a SwiGLU instead of the GELU MLP.
+    ``rope_base`` is the base of the rotary periods, ``gated_mlp`` a SwiGLU instead of the GELU MLP. With
+    ``absolute_positions`` sines of a patch's place are added to it, which DINOv3 does not do.
     """
 
     width: int = 1024
@@ -40,6 +50,7 @@ class ImageEncoderConfig:
     gated_mlp: bool = False
     rope_base: float = 100.0
     norm_eps: float = 1e-5
+    absolute_positions: bool = False
     precision: Precision = "float32"
 
 
@@ -113,6 +124,10 @@ class ImageEncoder(nn.Module):
     def forward(self, images_b3hw: Tensor) -> Tensor:
         patches, (rows, columns) = self._embedded(images_b3hw.float())
         cos, sin = patch_rotation(rows, columns, self.config, patches.device)
+        if self.config.absolute_positions:
+            patches = patches + sinusoidal_positions(
+                PATCHES_ACROSS / 2 * patch_centres(rows, columns, patches.device), self.config.width
+            )
         batch = len(patches)
         first = [token.expand(batch, -1, -1) for token in (self.class_token, self.register_tokens)]
         x = torch.cat([*first, patches], dim=1).to(block_dtype(self))
@@ -145,13 +160,18 @@ def patch_rotation(
     """
     quarter = config.width // config.heads // 4
     frequencies = config.rope_base ** -(torch.arange(quarter, dtype=torch.float32, device=device) / quarter)
+    centres = patch_centres(rows, columns, device)
+    angles = (2 * math.pi * centres[:, :, None] * frequencies).flatten(1).repeat(1, 2)
+    return angles.cos(), angles.sin()
+
+
+def patch_centres(rows: int, columns: int, device: torch.device) -> Tensor:
+    """Row and column (rows * columns, 2) of every patch's centre, each axis scaled to [-1, 1]."""
     y, x = (
         (torch.arange(count, dtype=torch.float32, device=device) + 0.5) / count * 2 - 1
         for count in (rows, columns)
     )
-    centres = torch.cartesian_prod(y, x)
-    angles = (2 * math.pi * centres[:, :, None] * frequencies).flatten(1).repeat(1, 2)
-    return angles.cos(), angles.sin()
+    return torch.cartesian_prod(y, x)
 
 
 def rotate_patches(x_bhmd: Tensor, cos_pd: Tensor, sin_pd: Tensor) -> Tensor:

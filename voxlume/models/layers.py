@@ -69,6 +69,19 @@ class _OfTokens(torch.autograd.Function):
         return torch.segment_reduce(grad_nc.contiguous(), "sum", lengths=lengths, axis=0, unsafe=True), None
 
 
+def sinusoidal_positions(positions_na: Tensor, width: int, longest: float = 100.0) -> Tensor:
+    """Sines and cosines (n, width) of positions on some axes, without parameters.
+
+    Every axis has an equal number of frequencies, from 1 falling to 1 / ``longest``; channels that are left
+    over are zero.
+    """
+    axes = positions_na.shape[1]
+    count = width // (2 * axes)
+    steps = torch.arange(count, dtype=torch.float32, device=positions_na.device)
+    angles = (positions_na.float()[:, :, None] * longest ** (-steps / count)).flatten(1)
+    return F.pad(torch.cat([angles.sin(), angles.cos()], 1), (0, width - 2 * axes * count))
+
+
 # -- norms with what comes before and after them ---------------------------------------------------
 
 

@@ -101,6 +101,10 @@ def from_published(config: NetworkConfig, keys: Iterable[str]) -> dict[str, str]
 # -- class names and arguments ---------------------------------------------------------------------
 
 
+POSITIONS = ("rope", "rope+ape")
+"""How flow networks know where their tokens are: rotary as published, or with absolute positions besides."""
+
+
 @dataclass
 class _Arguments:
     """Takes the arguments of a checkpoint one by one, checking each."""
@@ -153,6 +157,12 @@ class _Arguments:
         value = self.left.pop(key, only)
         if value != only:
             raise ValueError(f"{key} = {value!r} is not supported, only {only!r}")
+
+    def one_of(self, key: str, values: tuple[str, ...]) -> str:
+        value = self.left.pop(key, values[0])
+        if value not in values:
+            raise ValueError(f"{key} = {value!r} is not {' or '.join(values)}")
+        return str(value)
 
     def ignore(self, *keys: str) -> None:
         for key in keys:
@@ -240,7 +250,7 @@ def _material_decoder(args: _Arguments) -> DecoderConfig:
 
 def _flow(args: _Arguments, grid: Any) -> FlowTransformerConfig:
     args.ignore("initialization", "use_checkpoint", "block_args")  # matter only to training
-    args.must_be("pe_mode", "rope")
+    positions = args.one_of("pe_mode", POSITIONS)
     args.must_be("qk_rms_norm", True)
     args.must_be("qk_rms_norm_cross", True)
     width, heads = args.count("model_channels"), args.count("num_heads")
@@ -257,6 +267,7 @@ def _flow(args: _Arguments, grid: Any) -> FlowTransformerConfig:
         mlp_ratio=args.number("mlp_ratio", 4.0, high=64),
         shared_modulation=args.flag("share_mod", False),
         resolution=args.count("resolution"),
+        absolute_positions=POSITIONS.index(positions) == 1,
         precision=args.precision("bfloat16"),
     )
     if config.mlp_width < 1:
@@ -275,6 +286,7 @@ def _image_encoder(args: _Arguments) -> ImageEncoderConfig:
         gated_mlp=args.flag("gated_mlp", False),
         rope_base=args.number("rope_base", 100.0, low=1.0),
         norm_eps=args.number("norm_eps", 1e-5, high=1.0),
+        absolute_positions=args.flag("absolute_positions", False),
         precision=args.precision("float32"),
     )
     if config.width % (4 * config.heads):
@@ -359,7 +371,7 @@ def _describe_flow(config: FlowTransformerConfig) -> dict[str, Any]:
             "num_blocks": config.blocks,
             "num_heads": config.heads,
             "mlp_ratio": config.mlp_ratio,
-            "pe_mode": "rope",
+            "pe_mode": POSITIONS[config.absolute_positions],
             "dtype": config.precision,
             "share_mod": config.shared_modulation,
             "qk_rms_norm": True,

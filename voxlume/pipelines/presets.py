@@ -94,13 +94,14 @@ def nano() -> Preset:
     """The bundled model: the published kind of networks at 256^3, 16 times compressed, within 80 MB of fp16.
 
     Structure latents on 8^3, structures on 32^3, O-Voxel on 256. It has an image encoder of its own, which
-    takes pictures of 256 pixels, and no networks for a higher resolution. Materials go through pooling: with
+    takes pictures of 256 pixels, and no networks for a higher resolution. Its transformers are told absolute
+    positions, which the published ones work out from rotary ones alone. Materials go through pooling: with
     so few channels the shortcuts of residual autoencoding carry one value a voxel, and colours are learned
     late (`benchmarks/notes/training.md`).
     """
     condition, latent = 256, 32
     flow: dict[str, Any] = {"width": 256, "heads": 4, "mlp_ratio": 4.0, "precision": "float16"}
-    flow |= {"condition_width": condition}
+    flow |= {"condition_width": condition, "absolute_positions": True}
     levels: dict[str, Any] = {
         "latent_channels": latent,
         "residual": ("convnext",) * 5,
@@ -114,6 +115,7 @@ def nano() -> Preset:
             heads=4,
             mlp_width=4 * condition,
             registers=64,
+            absolute_positions=True,
             precision="float16",
         ),
         stages.STRUCTURE_FLOW: FlowTransformerConfig(

@@ -82,15 +82,21 @@ class Volumes:
 
 
 class VolumeHead(nn.Module):
-    """Tokens (b, side^3, c) -> logits (b, g, g, g) of cells and material (b, 6, g / 2, g / 2, g / 2)."""
+    """Tokens (b, side^3, c) -> logits (b, g, g, g) of cells and material (b, 6, g / 2, g / 2, g / 2).
+
+    Every token has a linear layer of its own: what is likely in its part of the volume need not be learned
+    through the encoder.
+    """
 
     def __init__(self, width: int, side: int, grid: int) -> None:
         super().__init__()
         self.side, self.fine, self.coarse = side, grid // side, grid // side // 2
-        self.linear = nn.Linear(width, self.fine**3 + CHANNELS * self.coarse**3)
+        outputs = self.fine**3 + CHANNELS * self.coarse**3
+        self.weight = nn.Parameter(torch.zeros(side**3, width, outputs))
+        self.bias = nn.Parameter(torch.zeros(side**3, 1, outputs))
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        values = self.linear(tokens.float())
+        values = torch.baddbmm(self.bias, tokens.float().transpose(0, 1), self.weight).transpose(0, 1)
         cells, material = values.split([self.fine**3, CHANNELS * self.coarse**3], 2)
         return self._joined(cells, self.fine)[:, 0], self._joined(material, self.coarse)
 
@@ -125,6 +131,8 @@ class ImageEncoderStage(Stage):
         self.config, self.processes, self.store, self.held_out = config, processes, store, held_out
         self.grid, self.source = grid, pictures
         self.encoder = ImageEncoder(encoder)
+        # As large as what the blocks add to them, so that they differ from the beginning.
+        nn.init.normal_(self.encoder.register_tokens)
         self.head = VolumeHead(encoder.width, _cube_side(encoder.registers, grid), grid)
         self.to(processes.device)
         self.studio = Studio(processes.device, config.loop.seed)

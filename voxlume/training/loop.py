@@ -120,10 +120,12 @@ class _Run:
         self.clip = AdaptiveClip(config.max_norm, config.clip_percentile, self.device)
         self.ema = Ema(self.parameters, config.ema)
         self.step, self.before, self.lanes = 0, 0.0, config.lanes or processes.count
+        self.ready = 0.0
         if self.path.exists():
             # The first process may write a new one while others still read: wait for all.
             state = load_checkpoint(self.path, stage, self.optimizer, self.ema, self.clip)
             self.step, self.before, self.lanes = state["step"], state["seconds"], state["lanes"]
+            self.ready = state.get("ready", 0.0)
         processes.lanes(self.lanes)
         self.journal = Journal(folder, self.step) if processes.first else None
         self.module = _replicated(stage, processes, config)
@@ -143,7 +145,11 @@ class _Run:
         profile = StepProfile(steps, self.step, self.folder, self.device)
         while not self._used_up():
             profile.before(self.step)
-            self._one_step(batches(self.step))
+            batch = batches(self.step)
+            if self.step == 0:
+                self._look_at_clock()
+                self.ready = self._fraction()
+            self._one_step(batch)
             if self.step >= next_check:
                 done = self._check(progress)
                 look = int(self._fraction() * self.config.looks)
@@ -171,7 +177,7 @@ class _Run:
         torch.set_num_threads(self.threads)
         fraction = self._fraction()
         self.stage.begin(fraction)
-        rate = learning_rate(self.config, fraction)
+        rate = learning_rate(self.config, self._scheduled())
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         losses = self.module(batch)
@@ -213,6 +219,10 @@ class _Run:
         by_steps = 0.0 if steps is None else self.step / steps if steps else 1.0
         by_time = self.fraction + self.pace * (self.step - self.fraction_at)
         return min(1.0, max(by_steps, by_time if self.config.seconds is not None else 0.0))
+
+    def _scheduled(self) -> float:
+        """Of the budget since the first step: drawing pictures before it must not use up the warm-up."""
+        return max(0.0, self._fraction() - self.ready) / max(1e-9, 1 - self.ready)
 
     def _used_up(self) -> bool:
         return self._fraction() >= 1.0
@@ -260,7 +270,7 @@ class _Run:
             "step": self.step,
             "seconds": round(self._seconds(), 3),
             **{name: float(f"{value:.6g}") for name, value in values.items()},
-            "learning_rate": float(f"{learning_rate(self.config, self._fraction()):.4g}"),
+            "learning_rate": float(f"{learning_rate(self.config, self._scheduled()):.4g}"),
             "steps_per_second": round(steps / passed, 3),
             "objects_per_second": round(self.counts["objects"] * self.processes.count / passed, 2),
             "rows_per_second": round(self.counts["rows"] * self.processes.count / passed),
@@ -296,6 +306,7 @@ class _Run:
             "step": self.step,
             "seconds": self._seconds(),
             "lanes": self.lanes,
+            "ready": self.ready,
             "config": dataclasses.asdict(self.config),
         }
         save_checkpoint(
