@@ -136,5 +136,4 @@ def test_extraction_with_tensors_is_the_same(voxels: OVoxel, weighted: bool) -> 
     """The path that a CUDA device takes, walked on the CPU."""
     weights = np.random.default_rng(0).random(len(voxels)).astype(np.float32) if weighted else None
     given = voxels.coords, voxels.dual_vertices, voxels.intersected, voxels.resolution, weights
-    for one, two in zip(_extract_on("cpu")(*given), extract_mesh(*given), strict=True):
-        np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(_extract_on("cpu")(*given), extract_mesh(*given)[1])

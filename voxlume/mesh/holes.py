@@ -36,10 +36,20 @@ def filling(
     table : of the faces, if the caller has it.
     """
     table = table or edge_table(faces, len(vertices))
-    borders = np.sort(table.half_edges[table.start[:-1][table.counts() == 1]])
+    borders = np.flatnonzero(_on_border(table.start, table.half_edges)).astype(np.int32)
     loops, start = _closed_loops(vertices, faces, borders, longest)
     edges_at, upper = _edges_of_vertices(faces, table.start, table.half_edges, len(vertices))
     return _fill(vertices, faces, loops, start, edges_at, upper)
+
+
+@parallel_kernel
+def _on_border(start: NDArray[np.int32], half_edges: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Which half-edges have no other on their edge, bool (3 m,)."""
+    border = np.zeros(len(half_edges), np.bool_)
+    for edge in prange(len(start) - 1):
+        if start[edge + 1] - start[edge] == 1:
+            border[half_edges[start[edge]]] = True
+    return border
 
 
 @parallel_kernel

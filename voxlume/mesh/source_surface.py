@@ -59,11 +59,11 @@ class SourceSurface:
         ------
         AssetError : there is no surface, or a value that is not finite.
         """
-        if ovoxel.attributes is not None and not np.isfinite(ovoxel.attributes).all():
+        if ovoxel.attributes is not None and not np.isfinite(_ends(ovoxel.attributes)).all():
             raise AssetError(
                 "the voxels' material holds values that are not finite numbers; remake the voxels"
             )
-        if not np.isfinite(ovoxel.dual_vertices).all():
+        if not np.isfinite(_ends(ovoxel.dual_vertices)).all():
             raise AssetError(
                 "the voxels' surface holds values that are not finite numbers; remake the voxels"
             )
@@ -72,20 +72,22 @@ class SourceSurface:
         weights = None if ovoxel.splitting_weights is None else ovoxel.splitting_weights[order]
         dual = np.ascontiguousarray(ovoxel.dual_vertices[order], np.float32)
         self.index = index if index.order is None else VoxelIndex(index.coords[order])
-        extract = _extract_on(device) if device.startswith("cuda") else extract_mesh
-        _, self.faces = extract(
-            self.index.coords, dual, ovoxel.intersected[order], ovoxel.resolution, weights
-        )
+        extract = _extract_on(device) if device.startswith("cuda") else _extract
+        self.faces = extract(self.index.coords, dual, ovoxel.intersected[order], ovoxel.resolution, weights)
         if not len(self.faces):
             raise AssetError("the voxels hold no surface: nowhere are four of them around a crossed edge")
         self.resolution = ovoxel.resolution
-        self.vertices = self.index.coords.astype(np.float64) + dual
+        self.vertices = _positions(self.index.coords, dual)
         self.attributes: NDArray[np.float32] | None = None
         if ovoxel.attributes is not None:
-            self.attributes = np.clip(ovoxel.attributes[order], 0, 1).astype(np.float32)
+            self.attributes = np.ascontiguousarray(ovoxel.attributes[order], np.float32)
+            low, high = _ends(self.attributes)
+            if low < 0 or high > 1:
+                self.attributes = np.clip(self.attributes, 0, 1)
         self.starts = _first_faces(self.faces, len(self.index))
         self._corner_normals: tuple[NDArray[np.int32], NDArray[np.float32]] | None = None
-        self.overshoot = float(max(0.0, -dual.min(), dual.max() - 1))
+        low, high = _ends(dual)
+        self.overshoot = max(0.0, -low, high - 1)
 
     def nearest(
         self, points: NDArray[np.float64], normals: NDArray[np.float64] | None = None
@@ -180,8 +182,33 @@ class SourceSurface:
         return values
 
 
-def _extract_on(device: str) -> Callable[..., tuple[NDArray[np.float32], NDArray[np.int32]]]:
-    """:func:`extract_mesh` of arrays, on a device."""
+def _ends(values: NDArray[np.floating]) -> tuple[float, float]:
+    """The lowest and the highest, NaN if one of them is; zeros for none."""
+    return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+
+
+@parallel_kernel
+def _positions(coords: NDArray[np.int32], dual: NDArray[np.float32]) -> NDArray[np.float64]:
+    vertices = np.empty(coords.shape)
+    for v in prange(len(coords)):
+        for c in range(3):
+            vertices[v, c] = np.float64(coords[v, c]) + np.float64(dual[v, c])
+    return vertices
+
+
+def _extract(
+    coords: NDArray[np.int32],
+    dual: NDArray[np.float32],
+    intersected: NDArray[np.bool_],
+    resolution: int,
+    weights: NDArray[np.float32] | None,
+) -> NDArray[np.int32]:
+    """The faces of :func:`extract_mesh`."""
+    return extract_mesh(coords, dual, intersected, resolution, weights)[1]
+
+
+def _extract_on(device: str) -> Callable[..., NDArray[np.int32]]:
+    """:func:`_extract` of arrays, on a device."""
     import torch
 
     from voxlume.ovoxel.extract_torch import extract_mesh_torch
@@ -195,12 +222,18 @@ def _extract_on(device: str) -> Callable[..., tuple[NDArray[np.float32], NDArray
         intersected: NDArray[np.bool_],
         resolution: int,
         weights: NDArray[np.float32] | None,
-    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    ) -> NDArray[np.int32]:
         own = None if weights is None else moved(weights)
-        vertices, faces = extract_mesh_torch(moved(coords), moved(dual), moved(intersected), resolution, own)
-        return vertices.cpu().numpy(), faces.cpu().numpy()
+        _, faces = extract_mesh_torch(moved(coords), moved(dual), moved(intersected), resolution, own)
+        return faces.cpu().numpy()
 
     return extract
+
+
+@inner_kernel
+def _lowest(faces: NDArray[np.int32], quad: int) -> int:
+    f, g = 2 * quad, 2 * quad + 1
+    return min(faces[f, 0], faces[f, 1], faces[f, 2], faces[g, 0], faces[g, 1], faces[g, 2])
 
 
 @parallel_kernel
@@ -212,9 +245,9 @@ def _first_faces(faces: NDArray[np.int32], num_voxels: int) -> NDArray[np.int64]
         before, here = -1, num_voxels
         # A quad's own voxel is the first of its four in the order of keys.
         if quad > 0:
-            before = faces[2 * quad - 2 : 2 * quad].min()
+            before = _lowest(faces, quad - 1)
         if quad < quads:
-            here = faces[2 * quad : 2 * quad + 2].min()
+            here = _lowest(faces, quad)
         for voxel in range(before + 1, here + 1):
             starts[voxel] = 2 * quad
     return starts
