@@ -34,7 +34,7 @@ from voxlume.mesh.write_checks import (
     textures_of,
     unit_normals,
 )
-from voxlume.mesh.write_images import QUALITY, ImageFile, ImageFormat, encode_textures
+from voxlume.mesh.write_images import QUALITY, ImageFormat, TextureEncoding
 
 _GENERATOR = "Voxlume"
 _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963
@@ -92,7 +92,7 @@ def write_glb(
             f"there is no compression '{compression}'; choose {' or '.join(get_args(Compression))}"
         )
     meshes = sound_meshes(asset)
-    images, notes = encode_textures([asset.material_of(mesh) for mesh in meshes], image_format, quality)
+    images = TextureEncoding([asset.material_of(mesh) for mesh in meshes], image_format, quality)
     document = _Document(images, compression)
     offset = float32_offset(meshes)
     nodes: list[_Json] = []
@@ -109,15 +109,15 @@ def write_glb(
     parts = document.pack()
     with atomic_write(path) as file:
         file.writelines(parts)
-    return tuple(notes)
+    return tuple(images.notes)
 
 
 class _Document:
     """The growing JSON document and the binary chunk that belongs to it."""
 
-    def __init__(self, image_files: Mapping[int, ImageFile], compression: Compression | None) -> None:
-        """``image_files``: every image that the materials use, by the id() of its array."""
-        self._image_files = image_files
+    def __init__(self, encoding: TextureEncoding, compression: Compression | None) -> None:
+        """``encoding``: of every image that the materials use; waited for when the first one is stored."""
+        self._encoding = encoding
         self._compression = compression
         self.json: _Json = {"asset": {"version": "2.0", "generator": _GENERATOR}, "scene": 0}
         self._binary: list[bytes] = []
@@ -306,7 +306,7 @@ class _Document:
 
     def _image(self, image: NDArray[np.uint8]) -> int:
         if id(image) not in self._images:
-            file = self._image_files[id(image)]
+            file = self._encoding.files[id(image)]
             view = self._buffer_view(file.data)
             self._images[id(image)] = self._append("images", {"bufferView": view, "mimeType": file.mime_type})
         return self._images[id(image)]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 
 from voxlume.asset import Material, Texture
 from voxlume.errors import AssetError
+from voxlume.mesh.webp_lossless import encode_webp_lossless
 
 ImageFormat = Literal["webp", "png", "jpeg"]
 
@@ -75,13 +77,33 @@ def encode_images(
     ------
     AssetError : an image that is not uint8 (h, w, 1 to 4); an unknown format or quality.
     """
-    if image_format not in get_args(ImageFormat):
-        known = ", ".join(get_args(ImageFormat))
-        raise AssetError(f"there is no image format '{image_format}'; choose {known}")
-    if not 1 <= quality <= 100:
-        raise AssetError(f"an image quality of {quality} is not possible; choose 1 to 100")
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda image: _encode(image, image_format, quality), images))
+    return ImageEncoding(images, image_format, quality).files
+
+
+class ImageEncoding:
+    """The work of :func:`encode_images`, begun in threads beside the caller's."""
+
+    def __init__(
+        self, images: Sequence[TextureImage], image_format: ImageFormat, quality: int = QUALITY
+    ) -> None:
+        if image_format not in get_args(ImageFormat):
+            known = ", ".join(get_args(ImageFormat))
+            raise AssetError(f"there is no image format '{image_format}'; choose {known}")
+        if not 1 <= quality <= 100:
+            raise AssetError(f"an image quality of {quality} is not possible; choose 1 to 100")
+        pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+        self._waiting: list[Callable[[], ImageFile]] = []
+        for image in images:
+            work = partial(_encode, image, image_format, quality)
+            # Lossless WebP takes all cores itself, when the caller has them to spare.
+            on_all_cores = image_format == "webp" and image.exact
+            self._waiting.append(work if on_all_cores else pool.submit(work).result)
+        pool.shutdown(wait=False)
+
+    @cached_property
+    def files(self) -> list[ImageFile]:
+        """The files, as soon as all are there."""
+        return [wait() for wait in self._waiting]
 
 
 def encode_textures(
@@ -94,19 +116,40 @@ def encode_textures(
     files : by the id() of the image's array.
     notes : a line for everything that did not become what was asked for.
     """
-    images: dict[int, TextureImage] = {}
-    for material in materials:
-        for texture, is_color in _textures_with_kind(material):
-            key = id(texture.image)
-            alpha = texture is material.base_color_texture and material.alpha_mode != "OPAQUE"
-            before = images.get(key, TextureImage(texture.image))
-            images[key] = TextureImage(texture.image, before.exact or not is_color, before.alpha or alpha)
-    files = encode_images(list(images.values()), image_format, quality)
-    notes = []
-    if fallbacks := sum(file.format != image_format for file in files):
-        what = {"jpeg": "JPEG has no alpha", "webp": f"WebP ends at {_LARGEST_WEBP} pixels"}[image_format]
-        notes.append(f"{fallbacks} of {len(files)} textures stored as PNG: {what}")
-    return dict(zip(images, files, strict=True)), notes
+    encoding = TextureEncoding(materials, image_format, quality)
+    return encoding.files, encoding.notes
+
+
+class TextureEncoding:
+    """The work of :func:`encode_textures`, begun in threads beside the caller's."""
+
+    def __init__(
+        self, materials: Iterable[Material], image_format: ImageFormat = "png", quality: int = QUALITY
+    ) -> None:
+        images: dict[int, TextureImage] = {}
+        for material in materials:
+            for texture, is_color in _textures_with_kind(material):
+                key = id(texture.image)
+                alpha = texture is material.base_color_texture and material.alpha_mode != "OPAQUE"
+                before = images.get(key, TextureImage(texture.image))
+                images[key] = TextureImage(texture.image, before.exact or not is_color, before.alpha or alpha)
+        self._keys, self._format = list(images), image_format
+        self._encoding = ImageEncoding(list(images.values()), image_format, quality)
+
+    @property
+    def files(self) -> dict[int, ImageFile]:
+        """The files by the id() of the image's array, as soon as all are there."""
+        return dict(zip(self._keys, self._encoding.files, strict=True))
+
+    @property
+    def notes(self) -> list[str]:
+        """A line for everything that did not become what was asked for."""
+        files = self._encoding.files
+        fallbacks = sum(file.format != self._format for file in files)
+        if not fallbacks:
+            return []
+        what = {"jpeg": "JPEG has no alpha", "webp": f"WebP ends at {_LARGEST_WEBP} pixels"}[self._format]
+        return [f"{fallbacks} of {len(files)} textures stored as PNG: {what}"]
 
 
 def _textures_with_kind(material: Material) -> list[tuple[Texture, bool]]:
@@ -133,14 +176,14 @@ def _encode(image: TextureImage, image_format: ImageFormat, quality: int) -> Ima
             pixels = pixels[:, :, :-1]
     elif image_format == "webp" and max(pixels.shape[:2]) > _LARGEST_WEBP:
         image_format = "png"
+    if image_format == "webp" and image.exact:
+        return ImageFile(encode_webp_lossless(pixels), image_format)
     picture = Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
     buffer = io.BytesIO()
     if image_format == "png":
         picture.save(buffer, "PNG", compress_level=1)
     elif image_format == "jpeg":
         picture.save(buffer, "JPEG", quality=max(quality, 95) if image.exact else quality, subsampling=0)
-    elif image.exact:
-        picture.save(buffer, "WEBP", lossless=True, quality=0, method=0, exact=True)
     else:
         # The colour of transparent texels is kept, because texture filters reach it.
         picture.save(buffer, "WEBP", quality=quality, method=0, exact=True)
