@@ -32,6 +32,7 @@ from voxlume.models.published import (
     parse_dinov3,
     to_published,
 )
+from voxlume.pipelines.upload import uploaded
 
 MAX_HEADER_BYTES = 100_000_000
 """As the safetensors format itself allows."""
@@ -273,7 +274,7 @@ def _set_dtype(
 def _with_weights(network: nn.Module, weights: Mapping[str, Tensor], device: torch.device | str) -> nn.Module:
     """Give a network on the meta device its weights, each in the dtype that it has there."""
     wanted = {key: value.dtype for key, value in network.state_dict().items()}
-    state = {key: value.to(device, wanted[key]) for key, value in weights.items()}
+    state = {key: uploaded(value, device, wanted[key]) for key, value in weights.items()}
     network.load_state_dict(state, strict=True, assign=True)
     return network.eval()
 
