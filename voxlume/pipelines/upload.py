@@ -17,9 +17,9 @@ _one_at_a_time = threading.Lock()
 def uploaded(value: Tensor, device: torch.device | str, dtype: torch.dtype) -> Tensor:
     """A tensor on a device, in a dtype; the tensor itself if it is both already.
 
-    CUDA copies from ordinary memory at a few GB/s. Copied piece by piece into one page-locked buffer while the
-    other is on its way, weights arrive several times as fast, which counts where a memory budget has networks
-    come and go.
+    CUDA copies from ordinary memory at a few GB/s. Copied piece by piece into one page-locked buffer while
+    the other is on its way, weights arrive several times as fast, which counts where a memory budget has
+    networks come and go.
     """
     device = torch.device(device)
     if device.type != "cuda" or value.device.type != "cpu":
