@@ -206,7 +206,12 @@ class _Studio:
         self.projection = Projection(surfaces, cameras, self.fine)
         self.starts = surfaces.face_starts.tolist()
         self.normals = vertex_normals(surfaces, cameras.position)
-        self.glassy = bool((visible & ~self.opaque).any())
+        sample, passing = surfaces.face_sample, visible & ~self.opaque
+        glassy = torch.zeros(len(surfaces), dtype=torch.bool, device=visible.device)
+        glassy[sample[passing].long()] = True
+        self.glassy = bool(glassy.any())
+        # What is behind the first layer shows in these samples only.
+        self.behind = glassy[sample.long()]
         lights, environment, turn = lighting.lights, lighting.environment, lighting.turn
         self.key_direction = _turned_about_z(lights.key_direction[environment], turn)
         self.shadow = Projection(surfaces, _shadow_cameras(self.key_direction), _SHADOW_SIZE)
@@ -224,6 +229,7 @@ class _Studio:
         for layer in range(_LAYERS + 1 if self.glassy else 1):
             # Behind the last translucent layer only what is opaque still counts.
             drawn = self.opaque if layer == _LAYERS else self.visible
+            drawn = drawn & self.behind if layer else drawn
             keys = self.projection.nearest(keys, drawn=drawn, **where)  # type: ignore[arg-type]
             depth = key_depth(keys) if depth is None else depth
             pixel = (keys != NO_FACE).nonzero()[:, 0]
