@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.interpreter import interpreted, needs_triton
 from tests.training.test_stages import vae
 from voxlume.models.published import build
 from voxlume.sparse import conv_reference
@@ -52,6 +53,11 @@ def test_blocks_compute_in_half_precision(store: Path, monkeypatch: pytest.Monke
     assert all(p.grad is None or p.grad.dtype == torch.float32 for p in stage.parameters())
     assert float(half["loss"].detach()) == pytest.approx(float(plain["loss"].detach()), rel=0.02)
     assert not torch.equal(half["loss"], plain["loss"])
+
+
+@needs_triton
+def test_every_stage_takes_steps_as_on_cuda(store: Path, tmp_path: Path) -> None:
+    interpreted("-m", "tests.training.stages_as_on_cuda", str(store), str(tmp_path))
 
 
 def test_published_sizes_can_be_built() -> None:
