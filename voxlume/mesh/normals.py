@@ -155,7 +155,9 @@ def split_at_creases(
         faces, own, around.same, around.start, around.corners, around.angle, math.cos(crease), corner
     )
     start, corners = _corners_at(faces, np.arange(len(vertices), dtype=np.int32))
-    return _group_corners(faces, corner, start, corners, math.cos(crease / 2))
+    group, count = _group_corners(corner, start, corners, math.cos(crease / 2))
+    base = np.concatenate([[0], np.cumsum(count, dtype=np.int64)])
+    return _vertices_of_groups(faces, corner, start, corners, group, base)
 
 
 @parallel_kernel
@@ -176,43 +178,56 @@ def _corner_normals(
             out[f, k, 0], out[f, k, 1], out[f, k, 2] = x / length, y / length, z / length
 
 
-@kernel
+@parallel_kernel
 def _group_corners(
+    corner: NDArray[np.float32], start: NDArray[np.int32], corners: NDArray[np.int32], cos_apart: float
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Corners at a vertex whose normals agree: the group of each of ``corners``, how many each vertex has."""
+    group, first = np.empty(len(corners), np.int32), np.empty(len(corners), np.int32)
+    count = np.zeros(len(start) - 1, np.int32)
+    for v in prange(len(start) - 1):
+        groups = np.int32(0)
+        for e in range(start[v], start[v + 1]):
+            f, k = corners[e] // 3, corners[e] % 3
+            chosen = np.int32(0)
+            while chosen < groups:
+                h, i = first[start[v] + chosen] // 3, first[start[v] + chosen] % 3
+                along = corner[f, k, 0] * corner[h, i, 0] + corner[f, k, 1] * corner[h, i, 1]
+                if along + corner[f, k, 2] * corner[h, i, 2] >= cos_apart:
+                    break
+                chosen += 1
+            if chosen == groups:
+                first[start[v] + groups] = corners[e]
+                groups += 1
+            group[e] = chosen
+        count[v] = groups
+    return group, count
+
+
+@parallel_kernel
+def _vertices_of_groups(
     faces: NDArray[np.int32],
     corner: NDArray[np.float32],
     start: NDArray[np.int32],
     corners: NDArray[np.int32],
-    cos_apart: float,
+    group: NDArray[np.int32],
+    base: NDArray[np.int64],
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
-    """One vertex for corners whose normals agree; it gets their mean."""
-    first = np.empty((3 * len(faces), 3), np.float32)
-    total = np.zeros((3 * len(faces), 3), np.float32)
-    source = np.empty(3 * len(faces), np.int32)
-    out = np.empty_like(faces)
-    count = 0
-    for v in range(len(start) - 1):
-        begin = count
+    """One vertex for every group, from ``base`` on; it gets the mean of the normals."""
+    source = np.empty(base[-1], np.int32)
+    out, normals = np.empty_like(faces), np.zeros((base[-1], 3), np.float32)
+    for v in prange(len(start) - 1):
         for e in range(start[v], start[v + 1]):
             f, k = corners[e] // 3, corners[e] % 3
-            n = corner[f, k]
-            group = begin
-            while group < count:
-                g = first[group]
-                if n[0] * g[0] + n[1] * g[1] + n[2] * g[2] >= cos_apart:
-                    break
-                group += 1
-            if group == count:
+            new = base[v] + group[e]
+            out[f, k] = new
+            for c in range(3):
+                normals[new, c] += corner[f, k, c]
+        for new in range(base[v], base[v + 1]):
+            source[new] = v
+            x, y, z = normals[new, 0], normals[new, 1], normals[new, 2]
+            length = math.sqrt(x * x + y * y + z * z)
+            if length > 0:
                 for c in range(3):
-                    first[group, c] = n[c]
-                source[group] = v
-                count += 1
-            for c in range(3):
-                total[group, c] += n[c]
-            out[f, k] = group
-    for group in range(count):
-        x, y, z = total[group, 0], total[group, 1], total[group, 2]
-        length = math.sqrt(x * x + y * y + z * z)
-        if length > 0:
-            for c in range(3):
-                total[group, c] /= length
-    return source[:count].copy(), out, total[:count].copy()
+                    normals[new, c] /= length
+    return source, out, normals
