@@ -80,7 +80,8 @@ class SourceSurface:
         self.vertices = _positions(self.index.coords, dual)
         self.attributes: NDArray[np.float32] | None = None
         if ovoxel.attributes is not None:
-            self.attributes = np.ascontiguousarray(ovoxel.attributes[order], np.float32)
+            # Writable, because kernels for other arrays would be compiled anew.
+            self.attributes = np.require(ovoxel.attributes[order], np.float32, ["C", "W"])
             low, high = _ends(self.attributes)
             if low < 0 or high > 1:
                 self.attributes = np.clip(self.attributes, 0, 1)

@@ -48,7 +48,7 @@ def encode_webp_lossless(pixels: NDArray[np.uint8]) -> bytes:
     if max(height, width) > LARGEST:
         raise AssetError(f"WebP holds at most {LARGEST} pixels along a side, not {max(height, width)}")
     is_grey = channels < 3
-    rest = _residuals(np.ascontiguousarray(pixels), is_grey)
+    rest = _residuals(np.require(pixels, requirements=["C", "W"]), is_grey)
     rows = max(1, _STRIP // width)
     bounds = np.minimum(np.arange(0, height + rows, rows), height).astype(np.int64) * width
     counts, extra = _count(rest.reshape(-1, 4), rest.view(np.uint32).reshape(-1), bounds)
