@@ -14,6 +14,7 @@ from voxlume.models.sc_vae import DecoderConfig, EncoderConfig
 from voxlume.models.structure_vae import StructureDecoder, StructureDecoderConfig
 from voxlume.pipelines import stages
 from voxlume.pipelines.model_folder import IMAGE_ENCODER, ModelFolder, Normalization, PipelineConfig
+from voxlume.pipelines.upload import uploaded
 
 
 def published_networks() -> dict[str, NetworkConfig]:
@@ -83,6 +84,6 @@ class RandomModel(ModelFolder):
                     nn.init.constant_(network.get_submodule("output").bias, 1.0)
             self.host[key] = {name: value.cpu() for name, value in network.state_dict().items()}
             return network.eval()
-        state = {name: value.to(device) for name, value in self.host[key].items()}
+        state = {name: uploaded(value, device, value.dtype) for name, value in self.host[key].items()}
         network.load_state_dict(state, assign=True)
         return network.eval()

@@ -289,9 +289,9 @@ def _draw(
     cells: int,
 ) -> int:
     """Fill in the rows and runs of all shapes; how many cells the charts need."""
-    covered = 0
+    # Not one sum over all units: numba takes that for a reduction, and on Python 3.12 fails to compile it.
+    needed = np.zeros(_UNITS, np.int64)
     for unit in prange(_UNITS):
-        needed = 0
         for shape in range(unit, len(chart), _UNITS):
             members = order[starts[chart[shape]] : starts[chart[shape] + 1]]
             size = extent[chart[shape]]
@@ -301,9 +301,8 @@ def _draw(
             rows = row_starts[first_row[shape] : first_row[shape + 1]]
             count = _list_runs(mask, rows, runs[first_run[shape] : first_run[shape + 1]])
             if turn[shape] == 0:
-                needed += count
-        covered += needed
-    return covered
+                needed[unit] += count
+    return needed.sum()
 
 
 @kernel
