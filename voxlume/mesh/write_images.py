@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,7 +16,6 @@ from PIL import Image
 
 from voxlume.asset import Material, Texture
 from voxlume.errors import AssetError
-from voxlume.mesh.webp_lossless import encode_webp_lossless
 
 ImageFormat = Literal["webp", "png", "jpeg"]
 
@@ -92,18 +91,13 @@ class ImageEncoding:
         if not 1 <= quality <= 100:
             raise AssetError(f"an image quality of {quality} is not possible; choose 1 to 100")
         pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
-        self._waiting: list[Callable[[], ImageFile]] = []
-        for image in images:
-            work = partial(_encode, image, image_format, quality)
-            # Lossless WebP takes all cores itself, when the caller has them to spare.
-            on_all_cores = image_format == "webp" and image.exact
-            self._waiting.append(work if on_all_cores else pool.submit(work).result)
+        self._waiting = [pool.submit(_encode, image, image_format, quality) for image in images]
         pool.shutdown(wait=False)
 
     @cached_property
     def files(self) -> list[ImageFile]:
         """The files, as soon as all are there."""
-        return [wait() for wait in self._waiting]
+        return [work.result() for work in self._waiting]
 
 
 def encode_textures(
@@ -176,14 +170,14 @@ def _encode(image: TextureImage, image_format: ImageFormat, quality: int) -> Ima
             pixels = pixels[:, :, :-1]
     elif image_format == "webp" and max(pixels.shape[:2]) > _LARGEST_WEBP:
         image_format = "png"
-    if image_format == "webp" and image.exact:
-        return ImageFile(encode_webp_lossless(pixels), image_format)
     picture = Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
     buffer = io.BytesIO()
     if image_format == "png":
         picture.save(buffer, "PNG", compress_level=1)
     elif image_format == "jpeg":
         picture.save(buffer, "JPEG", quality=max(quality, 95) if image.exact else quality, subsampling=0)
+    elif image.exact:
+        picture.save(buffer, "WEBP", lossless=True, quality=0, method=0, exact=True)
     else:
         # The colour of transparent texels is kept, because texture filters reach it.
         picture.save(buffer, "WEBP", quality=quality, method=0, exact=True)
