@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -49,3 +49,15 @@ def batch_on(device: torch.device, store: VoxelStore, indices: Sequence[int]) ->
     if store.device.type == device.type:
         return store.batch(indices)
     return store.select(indices).to(device).batch(range(len(indices)))
+
+
+def batches_on(device: torch.device, store: VoxelStore, together: int = 64) -> Iterator[VoxelBatch]:
+    """All samples of a store in their order, so many at a time, on the training device."""
+    for first in range(0, len(store), together):
+        yield batch_on(device, store, range(first, min(first + together, len(store))))
+
+
+def rows_on(device: torch.device, rows: Sequence[int]) -> torch.Tensor:
+    """Row numbers int64 (n,) on a device, without waiting for it."""
+    numbers = torch.tensor(rows)
+    return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers

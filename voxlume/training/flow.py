@@ -30,7 +30,7 @@ from voxlume.training.data import batch_on
 from voxlume.training.export import write_model
 from voxlume.training.latents import LatentBatch, LatentStore
 from voxlume.training.losses import velocity_loss
-from voxlume.training.order import Order, mixed_seed
+from voxlume.training.order import Order
 from voxlume.training.parallel import Processes
 from voxlume.training.pictures import (
     PictureCache,
@@ -165,11 +165,7 @@ class FlowStage(Stage):
         per_lane = len(objects) // len(own)
         generators = self._order.generators(step, device)
         if self.pictures is not None:
-            views: list[int] = []
-            for lane in own:
-                random = np.random.default_rng(mixed_seed(config.loop.seed, step, lane, 0x71E5))
-                views += random.integers(config.views, size=per_lane).tolist()
-            pictures = self.pictures.batch(objects, views)
+            pictures = self.pictures.batch(objects, self._order.choices(step, config.views))
         else:
             pictures = torch.cat(
                 [

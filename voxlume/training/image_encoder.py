@@ -21,9 +21,9 @@ from voxlume.errors import VoxlumeError
 from voxlume.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from voxlume.pipelines.model_folder import IMAGE_ENCODER
 from voxlume.training.config import ImageEncoderStageConfig
-from voxlume.training.data import batch_on
+from voxlume.training.data import batches_on, rows_on
 from voxlume.training.losses import binary_cross_entropy
-from voxlume.training.order import Order, mixed_seed
+from voxlume.training.order import Order
 from voxlume.training.parallel import Processes
 from voxlume.training.pictures import (
     PictureCache,
@@ -72,9 +72,8 @@ class Volumes:
         return cls(occupied, material.movedim(-1, 1).contiguous())
 
     @classmethod
-    def of_all(cls, store: VoxelStore, grid: int, device: torch.device, together: int = 64) -> Volumes:
-        groups = [range(i, min(i + together, len(store))) for i in range(0, len(store), together)]
-        parts = [cls.of(batch_on(device, store, list(group)), store.resolution, grid) for group in groups]
+    def of_all(cls, store: VoxelStore, grid: int, device: torch.device) -> Volumes:
+        parts = [cls.of(batch, store.resolution, grid) for batch in batches_on(device, store)]
         return cls(torch.cat([p.occupied for p in parts]), torch.cat([p.material for p in parts]))
 
     def select(self, objects: Tensor) -> Volumes:
@@ -152,20 +151,15 @@ class ImageEncoderStage(Stage):
             self._volumes = Volumes.of_all(self.store, self.grid, device)
             self._pictures = self.source.pictures(self.store, device)
         objects = self._order.objects(step)
-        views: list[int] = []
-        for lane in own:
-            random = np.random.default_rng(mixed_seed(config.loop.seed, step, lane, 0x71E5))
-            views += random.integers(self.source.views, size=per_lane).tolist()
+        views = self._order.choices(step, self.source.views)
         images = encoder_input(self._pictures.batch(objects, views))
         each = images.split(per_lane)
         generators = self._order.generators(step, device)
         images = torch.cat(
             [varied(i, g, config.shift, config.zoom) for i, g in zip(each, generators, strict=True)]
         )
-        rows = torch.tensor(objects)
-        if device.type == "cuda":
-            rows = rows.pin_memory().to(device, non_blocking=True)
-        return Batch(len(objects), len(objects), (images, self._volumes.select(rows)))
+        volumes = self._volumes.select(rows_on(device, objects))
+        return Batch(len(objects), len(objects), (images, volumes))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         images, volumes = batch.content

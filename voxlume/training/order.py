@@ -47,6 +47,14 @@ class Order:
                 chosen.append(int(objects[_shuffle(len(objects), self.seed, lane, epoch)[place]]))
         return chosen
 
+    def choices(self, step: int, count: int) -> list[int]:
+        """For each object of a step a number below ``count``, drawn lane by lane."""
+        chosen: list[int] = []
+        for lane in self.lanes:
+            random = np.random.default_rng(mixed_seed(self.seed, step, lane, 0x71E5))
+            chosen += random.integers(count, size=self.per_lane).tolist()
+        return chosen
+
     def generators(self, step: int, device: torch.device, stream: int = 0) -> list[torch.Generator]:
         """A generator for each lane, seeded for this step; ``stream`` tells uses within a step apart."""
         return [

@@ -24,7 +24,7 @@ from voxlume.render.batch_voxels import surfaces_of_voxels
 from voxlume.render.conditioning import Lighting, condition_pictures, random_lighting
 from voxlume.render.lights import random_lights
 from voxlume.training.checkpoint import write_safetensors
-from voxlume.training.data import batch_on
+from voxlume.training.data import batch_on, rows_on
 from voxlume.training.order import mixed_seed
 
 TOGETHER = 32
@@ -123,10 +123,8 @@ class PictureCache:
 
     def batch(self, objects: Sequence[int], views: Sequence[int]) -> Tensor:
         """uint8 (b, s, s, 3), one view of each object."""
-        rows = torch.tensor([o * self.rgb.shape[1] + v for o, v in zip(objects, views, strict=True)])
-        if self.rgb.is_cuda:
-            rows = rows.pin_memory().to(self.rgb.device, non_blocking=True)
-        return self.rgb.flatten(0, 1).index_select(0, rows)
+        rows = [o * self.rgb.shape[1] + v for o, v in zip(objects, views, strict=True)]
+        return self.rgb.flatten(0, 1).index_select(0, rows_on(self.rgb.device, rows))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from voxlume.models.structure_vae import (
     StructureEncoderConfig,
 )
 from voxlume.training.config import StructureVaeConfig
-from voxlume.training.data import batch_on
+from voxlume.training.data import batches_on, rows_on
 from voxlume.training.losses import binary_cross_entropy, drawn_latent, kl_divergence
 from voxlume.training.order import Order
 from voxlume.training.parallel import Processes
@@ -78,9 +78,7 @@ class StructureVaeStage(Stage):
             per_lane = max(1, self.config.loop.batch_size // lanes)
             seed = self.config.loop.seed
             self._order = Order(len(self.store), own, lanes, per_lane, self.processes.count, seed)
-        objects = torch.tensor(self._order.objects(step))
-        if device.type == "cuda":
-            objects = objects.pin_memory().to(device, non_blocking=True)
+        objects = rows_on(device, self._order.objects(step))
         occupied = self.structures.index_select(0, objects)
         generators = self._order.generators(step, device)
         return Batch(len(objects), occupied.numel(), (occupied, generators))
@@ -128,11 +126,8 @@ class StructureVaeStage(Stage):
         return occupied, self.decoder(mean), mean
 
 
-def _all_structures(store: VoxelStore, grid: int, device: torch.device, together: int = 64) -> Tensor:
-    groups = [range(i, min(i + together, len(store))) for i in range(0, len(store), together)]
-    return torch.cat(
-        [occupancy(batch_on(device, store, list(group)), store.resolution, grid) for group in groups]
-    )
+def _all_structures(store: VoxelStore, grid: int, device: torch.device) -> Tensor:
+    return torch.cat([occupancy(batch, store.resolution, grid) for batch in batches_on(device, store)])
 
 
 def front(structures: Tensor, scale: int = 4) -> np.ndarray:
