@@ -147,10 +147,8 @@ class Networks:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                message, first_line = (
-                    self._exhausted(what, set(keys), needed, error),
-                    f"{error}".split("\n")[0],
-                )
+                message = self._exhausted(what, set(keys), needed, error)
+                first_line = f"{error}".split("\n")[0]
                 expected = f"expected {_gb(needed)} GB for {what} beside {_gb(held)} GB"
                 usage = f"{self.usage()}; {expected}; {first_line}"
                 self.release()
