@@ -127,7 +127,7 @@ def test_decoder(name: str) -> None:
 def test_mesh_of_a_decoded_shape(name: str) -> None:
     case = golden(name)
     if "mesh.0.vertices" not in case.io:
-        pytest.skip("no golden meshes")
+        pytest.skip("this golden file holds no meshes to compare with")
     for i, (coords, raw) in enumerate(decode(case, None).output.samples()):
         grid = dual_grid_channels(raw, case.config.vertex_margin)
         vertices, faces = extract_mesh(
@@ -151,7 +151,7 @@ def triangles(faces: NDArray[np.int32]) -> list[tuple[int, ...]]:
 def test_upsample_gives_coordinates_only(name: str) -> None:
     case = golden(name)
     if not case.network.config.predicts_masks:
-        pytest.skip("predicts no masks")
+        pytest.skip("this golden decoder follows given masks and predicts none")
     levels = len(case.config.channels) - 1
     full = decode(case, None)
     for times in range(1, levels + 1):
