@@ -26,11 +26,13 @@ from voxlume.render.lights import Lights, random_lights
 from voxlume.render.tonemap_torch import linear_to_srgb_torch, neutral_torch, srgb_to_linear_torch
 
 __all__ = [
+    "SEEN",
     "Lighting",
     "Pictures",
     "condition_pictures",
     "crop_to_surfaces",
     "random_lighting",
+    "seen_values",
     "surfaces_of_voxels",
 ]
 
@@ -60,11 +62,14 @@ class Pictures:
     rgb : uint8 (b, s, s, 3), sRGB, premultiplied onto black.
     mask : float32 (b, s, s), the share of the pixel that the object covers. Glass covers what it is before.
     cameras : that they were taken with; their windows are the crops.
+    seen : uint8 (b, s / k, s / k, 12), what the middle of every k-th pixel shows first, or None; see
+        :func:`seen_values`. All zero where it shows nothing.
     """
 
     rgb: Tensor
     mask: Tensor
     cameras: BatchCameras
+    seen: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +97,7 @@ def condition_pictures(
     lighting: Lighting | Lights | None = None,
     supersampling: int = 2,
     crop: bool = True,
+    seen_every: int = 0,
 ) -> Pictures:
     """Photograph each sample once.
 
@@ -107,6 +113,7 @@ def condition_pictures(
         picture; by default a new pool of up to 64.
     supersampling : samples per pixel and axis.
     crop : False draws the cameras' own windows.
+    seen_every : also tell what every so-manieth pixel of each row and column shows; 0 does not.
 
     Raises
     ------
@@ -125,7 +132,7 @@ def condition_pictures(
         visible = face_alpha(surfaces) > VISIBLE_ALPHA
         if crop:
             cameras = crop_to_surfaces(surfaces, cameras, visible)
-        studio = _Studio(surfaces, cameras, lighting, size, supersampling, visible)
+        studio = _Studio(surfaces, cameras, lighting, size, supersampling, visible, seen_every)
         at_once = max(1, _SAMPLES_AT_ONCE.get(device.type, 1 << 20) // (size * supersampling) ** 2)
         parts = [studio.photograph(i, min(i + at_once, b)) for i in range(0, b, at_once)]
         if not parts:
@@ -134,8 +141,27 @@ def condition_pictures(
                 torch.zeros((0, size, size), device=device),
                 cameras,
             )
-        rgb, mask = (torch.cat(p) for p in zip(*parts, strict=True))
-    return Pictures(rgb, mask, cameras)
+        rgb, mask, told = zip(*parts, strict=True)
+        seen = [part for part in told if part is not None]
+    return Pictures(torch.cat(rgb), torch.cat(mask), cameras, torch.cat(seen) if seen else None)
+
+
+SEEN = 12
+"""Bytes that tell what a pixel shows: place 0-2, normal 3-5, the six attributes 6-11."""
+
+
+def seen_values(seen: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What :attr:`Pictures.seen` (..., 12) tells, as float32.
+
+    Returns
+    -------
+    shown : bool (...).
+    place : (..., 3) in the unit cube about the origin of the model frame, to 1 / 254.
+    normal : (..., 3) smooth unit normals of the model frame, turned to the camera, to 1 / 127.
+    attributes : (..., 6) in [0, 1].
+    """
+    place, normal, attributes = seen.float().split([3, 3, 6], -1)
+    return seen[..., 0] > 0, (place - 1) / 254 - 0.5, (normal - 128) / 127, attributes / 255
 
 
 def random_lighting(
@@ -197,8 +223,10 @@ class _Studio:
         size: int,
         supersampling: int,
         visible: Tensor,
+        seen_every: int = 0,
     ) -> None:
         self.surfaces, self.cameras, self.lighting = surfaces, cameras, lighting
+        self.seen_every = seen_every
         self.size, self.supersampling = size, supersampling
         self.fine = size * supersampling
         self.visible = visible
@@ -216,8 +244,8 @@ class _Studio:
         self.key_direction = _turned_about_z(lights.key_direction[environment], turn)
         self.shadow = Projection(surfaces, _shadow_cameras(self.key_direction), _SHADOW_SIZE)
 
-    def photograph(self, first: int, last: int) -> tuple[Tensor, Tensor]:
-        """rgb uint8 (b, s, s, 3) and mask (b, s, s) of the samples from ``first`` to ``last``."""
+    def photograph(self, first: int, last: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """``rgb``, ``mask`` and ``seen`` of :class:`Pictures`, of the samples from ``first`` to ``last``."""
         where = {"samples": (first, last), "face_rows": (self.starts[first], self.starts[last])}
         count, device = (last - first) * self.fine**2, self.surfaces.vertices.device
         color = torch.zeros((count, 3), device=device)
@@ -226,6 +254,7 @@ class _Studio:
         shadow = key_depth(self.shadow.nearest(drawn=self.opaque, **where))  # type: ignore[arg-type]
         keys: Tensor | None = None
         depth: Tensor | None = None
+        seen: Tensor | None = None
         for layer in range(_LAYERS + 1 if self.glassy else 1):
             # Behind the last translucent layer only what is opaque still counts.
             drawn = self.opaque if layer == _LAYERS else self.visible
@@ -235,6 +264,8 @@ class _Studio:
             pixel = (keys != NO_FACE).nonzero()[:, 0]
             face = key_face(keys[pixel]) + self.starts[first]
             points = Points(self.projection, face, pixel, first)
+            if self.seen_every and layer == 0:
+                seen = self._seen(points, first, last)
             shaded, through, alpha = self._shade(points, shadow, depth if layer == 0 else None, first)
             color[pixel] += passed[pixel] * shaded
             passed[pixel] *= through
@@ -245,7 +276,26 @@ class _Studio:
                 if not bool((keys != NO_FACE).any()):
                     break
         color += passed * self._backdrop(first, last)
-        return self._develop(color, covered, last - first)
+        return *self._develop(color, covered, last - first), seen
+
+    def _seen(self, points: Points, first: int, last: int) -> Tensor:
+        """What the points in the middle of every so-manieth pixel show."""
+        assert self.surfaces.attributes is not None
+        step = self.seen_every * self.supersampling
+        side, middle = self.fine // step, step // 2
+        chosen = ((points.row % step == middle) & (points.column % step == middle)).nonzero()[:, 0]
+        sample, row, column = points.sample[chosen], points.row[chosen], points.column[chosen]
+        few = Points(self.projection, points.face[chosen], self._pixel(sample - first, row, column), first)
+        place = few.interpolate(self.surfaces.vertices).clamp(-0.5, 0.5)
+        normal, values = few.smooth_normals(self.normals), few.interpolate(self.surfaces.attributes)
+        told = torch.cat([254 * (place + 0.5) + 1, 127 * normal + 128, 255 * values.clamp(0, 1)], 1)
+        seen = torch.zeros(((last - first) * side * side, SEEN), dtype=torch.uint8, device=place.device)
+        cell = ((sample - first) * side + row // step) * side + column // step
+        seen[cell] = (told + 0.5).byte()
+        return seen.reshape(last - first, side, side, SEEN)
+
+    def _pixel(self, sample: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        return (sample * self.fine + row) * self.fine + column
 
     def _shade(
         self, points: Points, shadow: Tensor, depth: Tensor | None, first: int
