@@ -37,8 +37,10 @@ PATCHES_ACROSS = 16
 class ImageEncoderConfig:
     """Sizes of the vision transformer; the defaults are ViT-L/16, the published encoder.
 
-    ``rope_base`` is the base of the rotary periods, ``gated_mlp`` a SwiGLU instead of the GELU MLP. With
-    ``absolute_positions`` sines of a patch's place are added to it, which DINOv3 does not do.
+    ``rope_base`` is the base of the rotary periods, ``gated_mlp`` a SwiGLU instead of the GELU MLP. Two
+    things DINOv3 does not do: with ``absolute_positions`` sines of a patch's place are added to it, and
+    with ``stem`` convolutions of so many channels, each of stride 2, come before the embedding, which takes
+    less data to learn from (Xiao et al., "Early convolutions help transformers see better", 2021).
     """
 
     width: int = 1024
@@ -51,6 +53,7 @@ class ImageEncoderConfig:
     rope_base: float = 100.0
     norm_eps: float = 1e-5
     absolute_positions: bool = False
+    stem: tuple[int, ...] = ()
     precision: Precision = "float32"
 
 
@@ -104,6 +107,23 @@ class Block(nn.Module):
         return gated_residual(x_nc, self.mlp(h), self.scale2[None], None).unflatten(0, (batch, -1))
 
 
+class Stem(nn.Module):
+    """Images (b, 3, h, w) -> (b, channels[-1], h / 2^n, w / 2^n): n times a 3 x 3 convolution of stride 2, a
+    LayerNorm over the channels and GELU."""
+
+    def __init__(self, channels: tuple[int, ...], eps: float) -> None:
+        super().__init__()
+        pairs = zip((3, *channels[:-1]), channels, strict=True)
+        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs)
+        self.norms = nn.ModuleList(nn.LayerNorm(c, eps=eps) for c in channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = F.gelu(norm(convolution(x).permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        return x
+
+
 class ImageEncoder(nn.Module):
     """Normalised images (b, 3, height, width) -> condition tokens (b, m, c), float32.
 
@@ -118,7 +138,9 @@ class ImageEncoder(nn.Module):
         self.checkpointing = False
         self.class_token = normal_parameter(1, 1, config.width, std=0.02)
         self.register_tokens = normal_parameter(1, config.registers, config.width, std=0.02)
-        self.patch_embedding = nn.Conv2d(3, config.width, kernel_size=config.patch, stride=config.patch)
+        self.stem = Stem(config.stem, config.norm_eps) if config.stem else None
+        cell = config.patch >> len(config.stem)
+        self.patch_embedding = nn.Conv2d((3, *config.stem)[-1], config.width, kernel_size=cell, stride=cell)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
 
     def forward(self, images_b3hw: Tensor) -> Tensor:
@@ -143,10 +165,12 @@ class ImageEncoder(nn.Module):
 
         The convolution's kernels lie side by side, so it is a product; as such its gradient is one too.
         """
-        size = self.config.patch
-        cut = images_b3hw.unflatten(3, (-1, size)).unflatten(2, (-1, size))  # b, 3, rows, size, columns, size
-        pixels = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        if self.stem is not None:
+            images_b3hw = self.stem(images_b3hw).float()
         embedding = self.patch_embedding
+        size = embedding.kernel_size[0]
+        cut = images_b3hw.unflatten(3, (-1, size)).unflatten(2, (-1, size))  # b, k, rows, size, columns, size
+        pixels = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         return F.linear(pixels, embedding.weight.flatten(1), embedding.bias), (cut.shape[2], cut.shape[4])
 
 

@@ -128,9 +128,11 @@ class _Arguments:
             raise ValueError(f"{key} = {value!r} is not a whole number from {low} to {high}")
         return value
 
-    def counts(self, key: str, *, low: int = 1, high: int = 1 << 17) -> tuple[int, ...]:
-        values = self._take(key, None)
-        good = isinstance(values, list | tuple) and 0 < len(values) <= 16
+    def counts(
+        self, key: str, default: tuple[int, ...] | None = None, *, low: int = 1, high: int = 1 << 17
+    ) -> tuple[int, ...]:
+        values = self._take(key, default)
+        good = isinstance(values, list | tuple) and (0 if default == () else 1) <= len(values) <= 16
         if not good or not all(type(v) is int and low <= v <= high for v in values):
             raise ValueError(f"{key} = {values!r} is not a list of whole numbers from {low} to {high}")
         return tuple(values)
@@ -287,8 +289,11 @@ def _image_encoder(args: _Arguments) -> ImageEncoderConfig:
         rope_base=args.number("rope_base", 100.0, low=1.0),
         norm_eps=args.number("norm_eps", 1e-5, high=1.0),
         absolute_positions=args.flag("absolute_positions", False),
+        stem=args.counts("stem", ()),
         precision=args.precision("float32"),
     )
+    if config.patch % (1 << len(config.stem)):
+        raise ValueError(f"patch = {config.patch} cannot be halved {len(config.stem)} times by the stem")
     if config.width % (4 * config.heads):
         raise ValueError(f"width = {config.width} is not a multiple of four times {config.heads} heads")
     return config

@@ -116,6 +116,7 @@ def nano() -> Preset:
             mlp_width=4 * condition,
             registers=64,
             absolute_positions=True,
+            stem=(32, 64, 96, 192),
             precision="float16",
         ),
         stages.STRUCTURE_FLOW: FlowTransformerConfig(
