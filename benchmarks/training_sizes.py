@@ -36,12 +36,13 @@ from voxlume.models import published
 from voxlume.pipelines import stages
 from voxlume.pipelines.model_folder import IMAGE_ENCODER
 from voxlume.training.config import overridden
-from voxlume.training.data import load_share
+from voxlume.training.data import Share
 from voxlume.training.flow import FlowStage
 from voxlume.training.journal import read_log
 from voxlume.training.latents import Encoders, LatentStore, encode_split
 from voxlume.training.loop import train
 from voxlume.training.parallel import Processes, processes
+from voxlume.training.pictures import PictureSource
 from voxlume.training.presets import (
     MATERIAL_ENCODER,
     PRESETS,
@@ -219,9 +220,9 @@ def _in_this_process(options: argparse.Namespace) -> dict[str, Any]:
     sizes, scratch = PRESETS[options.preset](), Path(options.scratch)
     torch.manual_seed(0)
     with processes(options.device) as who:
-        store = load_share(options.data, "train", who, max(options.objects or 0, *OBJECTS.values()))
+        share = Share(options.data, "train", who, max(options.objects or 0, *OBJECTS.values()))
         if options.stage == LATENTS:
-            return _encode(sizes, store, scratch / LATENTS, who, options.turn)
+            return _encode(sizes, share.voxels(), scratch / LATENTS, who, options.turn)
         settings = {
             "loop.batch_size": str(options.objects or OBJECTS[options.stage]),
             "loop.steps": str(options.steps),
@@ -232,7 +233,7 @@ def _in_this_process(options: argparse.Namespace) -> dict[str, Any]:
         prefix = f"{options.stage}:"
         chosen = (text.removeprefix(prefix) for text in options.set if text.startswith(prefix))
         settings |= dict(text.split("=", 1) for text in chosen)
-        stage, loop = _stage(options.stage, sizes, store, scratch / LATENTS, who, settings)
+        stage, loop = _stage(options.stage, sizes, share, scratch / LATENTS, who, settings)
         made = time.perf_counter() - began
         with _turn(options.turn):
             train(stage, loop, scratch / options.stage, who, save=False)
@@ -276,7 +277,7 @@ def _encode(
 def _stage(
     name: str,
     sizes: TrainingPreset,
-    store: VoxelStore,
+    share: Share,
     latents: Path,
     who: Processes,
     settings: dict[str, str],
@@ -286,8 +287,9 @@ def _stage(
         part = name.removesuffix("_flow")
         flow = overridden(sizes.flows, {"train": part, "views": str(VIEWS)} | settings)
         encoded = LatentStore.load(latents, who.device)
-        return FlowStage(sizes.model, flow, encoded, store, None, who), flow.loop
-    config = getattr(sizes, name)
+        source = PictureSource(VIEWS, flow.picture_size, 0, share.numbers, share.total)
+        return FlowStage(sizes.model, flow, encoded, share, None, who, source), flow.loop
+    config, store = getattr(sizes, name), share.voxels()
     if name != "structure_vae":
         settings = {"rendering.share_from": "0"} | settings
     config = overridden(config, settings)

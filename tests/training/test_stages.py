@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from voxlume.data.store import VoxelStore
 from voxlume.errors import ModelFileError, VoxlumeError
@@ -15,15 +18,18 @@ from voxlume.models.image_encoder import ImageEncoderConfig
 from voxlume.models.subdivision import subdivision_masks, subdivisions_to
 from voxlume.pipelines import stages
 from voxlume.pipelines.model_folder import IMAGE_ENCODER
+from voxlume.render.batch import BatchCameras, Surfaces
+from voxlume.render.conditioning import seen_values
 from voxlume.sparse.tensor import CoordinateSet, SparseTensor
 from voxlume.training.config import RenderingLoss
+from voxlume.training.data import Share
 from voxlume.training.export import trained
 from voxlume.training.flow import FlowStage
-from voxlume.training.image_encoder import ImageEncoderStage, VolumeHead, Volumes
+from voxlume.training.image_encoder import ImageEncoderStage, Variation, VolumeHead, Volumes
 from voxlume.training.journal import read_log
 from voxlume.training.latents import LatentStore
 from voxlume.training.parallel import Processes
-from voxlume.training.pictures import PictureCache, PictureSource
+from voxlume.training.pictures import PictureCache, PictureSource, Studio, fixed_cameras, surfaces
 from voxlume.training.presets import tiny
 from voxlume.training.runs import VAE_KEYS, Run, run_stage
 from voxlume.training.sc_vae import MaterialVaeStage, ShapeVaeStage
@@ -141,9 +147,9 @@ def image_encoder_stage(folder: Path, kept: Path | None = None) -> ImageEncoderS
     config, encoder = sizes.image_encoder, sizes.config(IMAGE_ENCODER)
     assert config is not None
     assert isinstance(encoder, ImageEncoderConfig)
-    data = VoxelStore.load(folder)
-    source = PictureSource(2, 64, 0, range(len(data)), len(data), kept)
-    return ImageEncoderStage(encoder, config, data, None, ALONE, sizes.structure_grid, source)
+    share = Share(folder, "train", ALONE)
+    source = PictureSource(2, 64, 0, share.numbers, share.total, kept, "all.safetensors", seen_every=4)
+    return ImageEncoderStage(encoder, config, share, None, ALONE, sizes.structure_grid, source)
 
 
 def test_image_encoder_learns_the_volume(store: Path, tmp_path: Path) -> None:
@@ -155,6 +161,51 @@ def test_image_encoder_learns_the_volume(store: Path, tmp_path: Path) -> None:
     first, again, other = (stage.prepare(step, 1).content[0] for step in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_image_encoder_learns_what_pixels_show(store: Path) -> None:
+    stage = image_encoder_stage(store)
+    before = stage(stage.prepare(0, 1))
+    losses(stage, 60, 5e-3)
+    after = stage(stage.prepare(0, 1))
+    assert all(float(after[name]) < 0.8 * float(before[name]) for name in ("shown", "place", "attributes"))
+
+
+def test_pictures_in_a_mirror_are_those_of_mirrored_objects(store: Path) -> None:
+    voxels = VoxelStore.load(store).batch([0, 1])
+    shapes = surfaces(voxels, 32)
+    turn = torch.tensor([-1.0, 1, 1])
+    other = Surfaces(shapes.vertices * turn, shapes.faces, shapes.face_starts, shapes.attributes)
+    cameras = fixed_cameras(2, torch.device("cpu"))
+    axes = cameras.axes * turn * torch.tensor([-1.0, 1, 1])[:, None]
+    across = BatchCameras(cameras.position * turn, axes, cameras.focal)
+    studio = Studio(torch.device("cpu"), 0)
+    config = replace(tiny().image_encoder, shift=0.0, zoom=0.0)  # type: ignore[type-var]
+    variation = Variation(
+        torch.tensor([[-1.0, 0, 0], [0, 1, 0]]).repeat(2, 1, 1), torch.ones(2, dtype=torch.bool)
+    )
+    drawn = Variation.drawn(100, torch.Generator().manual_seed(0), config)  # type: ignore[arg-type]
+    assert 20 < int(drawn.mirrored.sum()) < 80
+    assert torch.equal(drawn.matrix[drawn.mirrored][0], variation.matrix[0])
+    first, second = (
+        studio.pictures(s, torch.Generator().manual_seed(0), 64, c, seen_every=4)
+        for s, c in ((shapes, cameras), (other, across))
+    )
+    assert first.seen is not None
+    assert second.seen is not None
+    there, place, normal, _ = seen_values(variation.of_seen(first.seen))
+    true_there, true_place, true_normal, _ = seen_values(second.seen)
+    both = there & true_there
+    assert both.sum() > 0.9 * (there | true_there).sum()
+    # The middle of a cell is half a pixel off in the mirror, and edges show another side.
+    assert (place - true_place).norm(dim=-1)[both].median() < 0.02
+    assert (normal - true_normal).abs()[both].median() < 0.02
+    volumes = variation.of_volumes(Volumes.of(voxels, 32, 16))
+    coords = voxels.coords.clone()
+    coords[:, 1] = 31 - coords[:, 1]
+    mirrored = Volumes.of(replace(voxels, coords=coords), 32, 16)
+    assert torch.equal(volumes.occupied, mirrored.occupied)
+    assert torch.equal(volumes.material, mirrored.material)
 
 
 def test_volumes_are_those_of_the_voxels(store: Path) -> None:
@@ -174,13 +225,14 @@ def test_volumes_are_those_of_the_voxels(store: Path) -> None:
 
 def test_volume_head_puts_blocks_where_they_belong() -> None:
     head = VolumeHead(4, 2, 8)
-    assert head.weight.shape == (8, 4, 4**3 + 6 * 2**3)
+    assert head.weight.shape == (8, 4, 4**3 + 2**3 + 1 + 6 * 2**3)
     with torch.no_grad():
         head.weight[:, 0] = 1  # every value of a block is the token's first
     tokens = torch.zeros(1, 8, 4)
     tokens[0, 0b110, 0] = 5  # the token of the upper half in x and y, the lower in z
-    logits, material = head(tokens)
-    assert logits.shape == (1, 8, 8, 8)
+    levels, material = head(tokens)
+    assert [tuple(level.shape) for level in levels] == [(1, n, n, n) for n in (8, 4, 2)]
+    logits = levels[0]
     assert material.shape == (1, 6, 4, 4, 4)
     assert (logits[0, 4:, 4:, :4] > 4).all()
     assert (material[0, :, 2:, 2:, :2] > 4).all()
@@ -223,9 +275,10 @@ def flow_stage(run: Run, **changes: object) -> FlowStage:
     torch.manual_seed(0)
     sizes = tiny()
     config = replace(sizes.flows, **changes)  # type: ignore[arg-type]
-    return FlowStage(
-        sizes.model, config, LatentStore.load(run.out / "latents"), VoxelStore.load(run.data), None, ALONE
-    )
+    share = Share(run.data, "train", ALONE)
+    source = PictureSource(config.views, config.picture_size, 0, share.numbers, share.total)
+    latents = LatentStore.load(run.out / "latents")
+    return FlowStage(sizes.model, config, latents, share, None, ALONE, source)
 
 
 def test_latents_are_normalised(run: Run) -> None:
@@ -260,8 +313,34 @@ def test_flows_by_themselves(run: Run) -> None:
     found["loss"].backward()
     assert not any(p.requires_grad for p in stage.encoder.parameters())
     assert all(p.grad is not None for p in stage.flows.parameters())
+    seen = flow_stage(run, train=("material",), freeze_encoder=True)
+    batch = seen.prepare(0, 1)
+    assert batch.content.pictures.is_floating_point()  # what the encoder makes of them
+    seen.tokens, seen.config = None, replace(seen.config, freeze_encoder=False)
+    seen._take_pictures()
+    pictures = seen.prepare(0, 1)
+    assert pictures.content.pictures.dtype == torch.uint8
+    assert torch.allclose(seen(batch)["loss"], seen(pictures)["loss"], rtol=1e-5)
     with pytest.raises(VoxlumeError, match="cannot train colour"):
         flow_stage(run, train=("colour",))
+
+
+def test_structures_in_a_mirror(run: Run) -> None:
+    stage = flow_stage(run, train=("structure",), freeze_encoder=True, mirror=True)
+    batch = stage.prepare(0, 1)
+    latents, objects = LatentStore.load(run.out / "latents"), range(6)
+    sides = [latents.batch(objects, [side] * 6).structure for side in (0, 1)]
+    assert not torch.equal(*sides)
+    found = [
+        [side for side in (0, 1) if any(torch.equal(one, other) for other in sides[side])]
+        for one in batch.content.latents.structure
+    ]
+    assert {side for sides_ in found for side in sides_} == {0, 1}
+    stage.tokens, stage.config = None, replace(stage.config, freeze_encoder=False)
+    stage._take_pictures()
+    assert torch.allclose(stage(batch)["loss"], stage(stage.prepare(0, 1))["loss"], rtol=1e-5)
+    with pytest.raises(VoxlumeError, match="train=structure"):
+        flow_stage(run, mirror=True)
 
 
 def test_a_hidden_picture_tells_nothing(run: Run) -> None:
@@ -338,6 +417,14 @@ def test_kept_pictures_are_not_drawn_again(run: Run, tmp_path: Path, monkeypatch
     run_stage("flows", again, ALONE)
     drawn = read_log(again.out / "flows")
     shutil.rmtree(again.out / "flows")
+    whole = next((again.out / "pictures").iterdir())
+    with safe_open(whole, "pt") as file:
+        pictures, note = file.get_tensor("rgb"), dict(file.metadata())
+    names = json.loads(note["names"])
+    whole.unlink()
+    for rank in range(2):  # as two processes would have kept them
+        note["names"] = json.dumps(names[rank::2])
+        save_file({"rgb": pictures[rank::2].contiguous()}, whole.with_name(f"{rank}.safetensors"), note)
     with monkeypatch.context() as patch:
         patch.setattr(PictureCache, "drawn", None)
         run_stage("flows", again, ALONE)

@@ -129,15 +129,20 @@ class ImageEncoderStageConfig:
 
     Attributes
     ----------
-    material : weight of the material's error beside the cells' cross entropy.
+    material, seen : weights of the material's error and of what patches show beside the cells' cross entropy.
     shift, zoom : the most by which pictures are moved, of half their side, and scaled.
+    mirror : show every second object in a mirror.
+    seen_every : patches tell what every so-manieth pixel shows; a divisor of the patch size.
     views, picture_size, supersampling, keep_pictures : as for the flows, which then take the same pictures.
     """
 
     loop: LoopConfig
     material: float = 0.3
+    seen: float = 1.0
     shift: float = 0.06
     zoom: float = 0.08
+    mirror: bool = True
+    seen_every: int = 4
     views: int = 16
     picture_size: int = 256
     supersampling: int = 2
@@ -159,6 +164,7 @@ class FlowConfig:
     keep_pictures : also write them to the run's folder, 0.2 MB each at 256 pixels; then a resumed or later
         run on the same objects does not draw them again.
     drop_condition : share of the objects whose picture is hidden, for classifier-free guidance.
+    mirror : show every second object in a mirror; where the structures alone are trained.
     """
 
     loop: LoopConfig
@@ -169,6 +175,7 @@ class FlowConfig:
     supersampling: int = 2
     keep_pictures: bool = False
     drop_condition: float = 0.1
+    mirror: bool = False
 
 
 def overridden(config: Config, values: Mapping[str, str]) -> Config:

@@ -44,6 +44,41 @@ def load_share(
     )
 
 
+class Share:
+    """A process's objects of a split, whose voxels are read when they are asked for.
+
+    Attributes
+    ----------
+    names : of its objects.
+    numbers, total : of its objects in the whole split as far as it is used, and how many these are.
+    resolution : of the voxel grid.
+    """
+
+    def __init__(self, folder: Path, split: str, processes: Processes, limit: int | None = None) -> None:
+        index = read_index(folder)
+        names = [sample[0] for shard in index["splits"].get(split, []) for sample in shard["samples"]][:limit]
+        self.total, self.resolution = len(names), index["resolution"]
+        self.numbers = range(processes.rank, self.total, processes.count)
+        self.names = [names[i] for i in self.numbers]
+        self._load = lambda progress: load_share(folder, split, processes, limit, progress)
+        self._voxels: VoxelStore | None = None
+
+    def voxels(self, progress: Progress | None = None) -> VoxelStore:
+        """The voxels, kept until :meth:`release`.
+
+        Raises
+        ------
+        VoxlumeError : see :meth:`voxlume.data.store.VoxelStore.load`.
+        """
+        if self._voxels is None:
+            self._voxels = self._load(progress)
+        return self._voxels
+
+    def release(self) -> None:
+        """Give the memory of the voxels back."""
+        self._voxels = None
+
+
 def batch_on(device: torch.device, store: VoxelStore, indices: Sequence[int]) -> VoxelBatch:
     """A batch on the training device, wherever the store is; what is moved are bytes."""
     if store.device.type == device.type:

@@ -26,7 +26,7 @@ from voxlume.pipelines.model_folder import IMAGE_ENCODER
 from voxlume.pipelines.presets import Preset
 from voxlume.sparse.tensor import CoordinateSet, SparseTensor
 from voxlume.training.config import FlowConfig
-from voxlume.training.data import batch_on
+from voxlume.training.data import Share, batch_on, rows_on
 from voxlume.training.export import write_model
 from voxlume.training.latents import LatentBatch, LatentStore
 from voxlume.training.losses import velocity_loss
@@ -49,6 +49,12 @@ PARTS = ("structure", "shape", "material")
 MEASURED, MEASURED_TIMES = 48, (0.1, 0.3, 0.5, 0.7, 0.9)
 """Held-out objects that are measured, and the times at which they are."""
 
+ENCODED_TOGETHER = 256
+"""Pictures that a frozen encoder is shown at once before training."""
+
+TOKENS_SHARE = 0.6
+"""Of the device's free memory, which their tokens may take."""
+
 DRAWN = 6
 """Held-out objects that are generated for the picture of samples."""
 
@@ -60,7 +66,7 @@ class FlowContent:
     Attributes
     ----------
     latents : of b objects.
-    pictures : uint8 (b, s, s, 3).
+    pictures : uint8 (b, s, s, 3); or the tokens (b, m, c) that a frozen encoder made of them.
     places : the tokens' coordinate set.
     lanes : objects of each lane.
     noise : values, times and drops of each part, drawn beforehand.
@@ -86,11 +92,11 @@ class FlowStage(Stage):
 
     Parameters
     ----------
-    latents, store : the same objects in the same order, this process's share of the training split.
+    latents, share : the same objects in the same order, this process's share of the training split.
     held_out : latents and voxels of the held-out split, or None.
+    source : where the pictures of these objects come from.
     encoder : a trained image encoder to begin with; None is a fresh one.
     finished : decoders and other networks of the model that are trained already; samples need them.
-    kept_pictures : file in which this process keeps the pictures of its objects for later runs.
     """
 
     def __init__(
@@ -98,25 +104,27 @@ class FlowStage(Stage):
         preset: Preset,
         config: FlowConfig,
         latents: LatentStore,
-        store: VoxelStore,
+        share: Share,
         held_out: tuple[LatentStore, VoxelStore] | None,
         processes: Processes,
+        source: PictureSource,
         encoder: ImageEncoder | None = None,
         finished: Mapping[str, nn.Module] | None = None,
-        kept_pictures: Path | None = None,
     ) -> None:
         super().__init__()
         unknown = set(config.train) - set(PARTS)
         if unknown or not config.train:
             raise VoxlumeError(f"cannot train {', '.join(sorted(unknown)) or 'nothing'}; choose of {PARTS}")
-        if latents.names != store.names:
+        if config.mirror and (tuple(config.train) != ("structure",) or not config.views):
+            raise VoxlumeError("`mirror` is for train=structure and pictures drawn beforehand (views)")
+        if latents.names != share.names:
             raise VoxlumeError(
                 "the latents are not of these voxels; run the stage `latents` again on this data"
             )
         self.preset, self.config, self.processes = preset, config, processes
-        self.latents, self.store, self.held_out = latents, store, held_out
+        self.latents, self.share, self.held_out = latents, share, held_out
         self.finished = dict(finished or {})
-        high = int(store.resolution > preset.base_resolution)
+        high = int(share.resolution > preset.base_resolution)
         self.flow_keys = {
             "structure": stages.STRUCTURE_FLOW,
             "shape": stages.SHAPE_FLOWS[high],
@@ -130,8 +138,9 @@ class FlowStage(Stage):
             {part: build(preset.networks[self.flow_keys[part]]) for part in PARTS if part in config.train}
         )
         self.to(processes.device)
+        self.source = source
         self.pictures: PictureCache | None = None
-        self.kept_pictures = kept_pictures
+        self.tokens: Tensor | None = None
         self.studio = Studio(processes.device, config.loop.seed)
         self._order: Order | None = None
         self._measured: list[FlowContent] | None = None
@@ -151,21 +160,17 @@ class FlowStage(Stage):
                 len(self.latents), own, lanes, per_lane, self.processes.count, config.loop.seed
             )
             if config.views:
-                source = PictureSource(
-                    config.views,
-                    config.picture_size,
-                    config.loop.seed,
-                    self.latents.numbers,
-                    self.latents.total,
-                    self.kept_pictures,
-                    config.supersampling,
-                )
-                self.pictures = source.pictures(self.store, device)
+                self._take_pictures()
         objects = self._order.objects(step)
         per_lane = len(objects) // len(own)
         generators = self._order.generators(step, device)
-        if self.pictures is not None:
-            pictures = self.pictures.batch(objects, self._order.choices(step, config.views))
+        pictures: Tensor
+        mirrored = None
+        if config.views:
+            sides = 1 + config.mirror
+            chosen = self._order.choices(step, config.views * sides)
+            mirrored = [c % sides for c in chosen]
+            pictures = self._taken(objects, [c // sides for c in chosen], mirrored)
         else:
             pictures = torch.cat(
                 [
@@ -173,12 +178,59 @@ class FlowStage(Stage):
                     for i, generator in enumerate(generators)
                 ]
             )
-        content = self._content(self.latents.batch(objects), pictures, [per_lane] * len(own), generators)
+        content = self._content(
+            self.latents.batch(objects, mirrored), pictures, [per_lane] * len(own), generators
+        )
         return Batch(len(objects), sum(content.latents.lengths), content)
 
+    def _take_pictures(self) -> None:
+        """All pictures, or what a frozen encoder makes of them if the device has room for it."""
+        device, config = self.processes.device, self.config
+        held_on = torch.device("cpu") if config.freeze_encoder else device
+        self.pictures = self.source.pictures(self.share.names, self.share.voxels, device, held_on)
+        self.share.release()
+        rgb = self.pictures.rgb.flatten(0, 1)
+        sides = 1 + config.mirror
+        if not config.freeze_encoder or not self._room_for_tokens(len(rgb) * sides):
+            self.pictures = self.pictures.to(device)
+            return
+        with torch.no_grad():
+            for first in range(0, len(rgb), ENCODED_TOGETHER):
+                part = rgb[first : first + ENCODED_TOGETHER].to(device)
+                for side in range(sides):
+                    tokens = self.encoder(encoder_input(part.flip(2) if side else part))
+                    if self.tokens is None:
+                        # As exact as what the blocks of the flows take them for.
+                        dtype = torch.bfloat16 if tokens.is_cuda else tokens.dtype
+                        self.tokens = tokens.new_empty((len(rgb), sides, *tokens.shape[1:]), dtype=dtype)
+                    self.tokens[first : first + len(part), side] = tokens
+        self.pictures = None
+
+    def _taken(self, objects: Sequence[int], views: Sequence[int], mirrored: Sequence[int]) -> Tensor:
+        """A picture of each object as :attr:`FlowContent.pictures`."""
+        if self.tokens is not None:
+            sides = self.tokens.shape[1]
+            rows = [
+                (o * self.config.views + v) * sides + m
+                for o, v, m in zip(objects, views, mirrored, strict=True)
+            ]
+            return self.tokens.flatten(0, 1).index_select(0, rows_on(self.tokens.device, rows))
+        assert self.pictures is not None
+        pictures = self.pictures.batch(objects, views)
+        turned = rows_on(pictures.device, mirrored).bool()[:, None, None, None]
+        return pictures.flip(2).where(turned, pictures)
+
+    def _room_for_tokens(self, pictures: int) -> bool:
+        device = self.processes.device
+        if device.type != "cuda":
+            return True
+        config = self.encoder.config
+        tokens = 1 + config.registers + (self.source.size // config.patch) ** 2
+        return 2 * pictures * tokens * config.width < TOKENS_SHARE * torch.cuda.mem_get_info(device)[0]
+
     def _photographed(self, objects: Sequence[int], generator: torch.Generator) -> Tensor:
-        voxels = batch_on(self.processes.device, self.store, objects)
-        shapes = surfaces(voxels, self.store.resolution)
+        voxels = batch_on(self.processes.device, self.share.voxels(), objects)
+        shapes = surfaces(voxels, self.share.resolution)
         return self.studio.photograph(shapes, generator, self.config.picture_size)
 
     def _content(
@@ -230,12 +282,11 @@ class FlowStage(Stage):
         return losses
 
     def _losses(self, content: FlowContent) -> dict[str, Tensor]:
-        images = encoder_input(content.pictures)
-        if self.config.freeze_encoder:
-            with torch.no_grad():
-                tokens = self.encoder(images)
+        if content.pictures.is_floating_point():
+            tokens = content.pictures.float()
         else:
-            tokens = self.encoder(images)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
+                tokens = self.encoder(encoder_input(content.pictures))
         tokens = tokens * content.kept[:, None, None]
         condition = Condition(tokens.flatten(0, 1), (tokens.shape[1],) * len(tokens))
         losses = {}
@@ -319,7 +370,7 @@ class FlowStage(Stage):
         """Two views of what a picture gives; grey where it gives nothing."""
         size, device = self.config.picture_size, self.processes.device
         try:
-            options = ImageTo3DOptions(pipeline_type=str(self.store.resolution))
+            options = ImageTo3DOptions(pipeline_type=str(self.share.resolution))
             ovoxel = pipeline.run(picture, options)[0].ovoxel
         except VoxlumeError:
             return [np.full((size, size, 3), 90, np.uint8)] * 2

@@ -1,6 +1,7 @@
 """Latents of a data set: what the flow networks learn to make.
 
-``latents/SPLIT-RANK-of-COUNT.safetensors`` holds the objects of one process one after another,
+``latents/SPLIT-RANK-of-COUNT.safetensors`` holds the objects of one process one after another, their
+structures as they are and in a mirror on the plane x = 0;
 ``latents/statistics.json`` mean and deviation of the training split.
 """
 
@@ -32,7 +33,7 @@ from voxlume.training.parallel import Processes
 from voxlume.training.sc_vae import voxel_content
 from voxlume.training.structure_vae import occupancy
 
-FORMAT = "voxlume latents 1"
+FORMAT = "voxlume latents 2"
 STATISTICS = "statistics.json"
 COLUMNS = ("coords", "shape", "material")
 
@@ -178,14 +179,20 @@ class LatentStore:
         stacked = torch.stack(structures).to(device)
         return cls(names, lengths, numbers, total, joined, stacked, Statistics.read(folder))
 
-    def batch(self, indices: Sequence[int]) -> LatentBatch:
-        """Objects side by side, normalised; sizes are known on the host."""
+    def batch(self, indices: Sequence[int], mirrored: Sequence[int] | None = None) -> LatentBatch:
+        """Objects side by side, normalised; sizes are known on the host.
+
+        Parameters
+        ----------
+        mirrored : 1 for each object of which the structure, and nothing else, shall be that in a mirror.
+        """
         lengths = [self.lengths[i] for i in indices]
         rows = {
             key: torch.cat([column[self._starts[i] : self._starts[i + 1]] for i in indices])
             for key, column in self._columns.items()
         }
-        counts, chosen = torch.tensor(lengths), torch.tensor(list(indices))
+        counts = torch.tensor(lengths)
+        chosen = 2 * torch.tensor(list(indices)) + torch.tensor(list(mirrored or [0] * len(lengths)))
         if self.device.type == "cuda":
             counts, chosen = (x.pin_memory().to(self.device, non_blocking=True) for x in (counts, chosen))
         numbers = torch.arange(len(lengths), dtype=torch.int32, device=self.device)
@@ -197,7 +204,7 @@ class LatentStore:
             torch.cat([sample[:, None], rows["coords"].int()], dim=1),
             shape,
             material,
-            self._structure.index_select(0, chosen).float() / self._scale,
+            self._structure.flatten(0, 1).index_select(0, chosen).float() / self._scale,
             lengths,
         )
 
@@ -248,7 +255,8 @@ def encode_split(
         )
         material, _ = encoders.material(SparseTensor.on(content.fine, material_features(voxels.attributes)))
         occupied = occupancy(voxels, store.resolution, encoders.structure_grid)
-        structure, _ = encoders.structure(occupied.float())
+        both = torch.stack([occupied, occupied.flip(2)], 1).flatten(0, 1)
+        structure = encoders.structure(both.float())[0].unflatten(0, (-1, 2))
         lengths += torch.bincount(shape.coords[:, 0], minlength=len(chosen)).tolist()
         values = (shape.coords[:, 1:].to(torch.int32), shape.features, material.features, structure)
         for key, value in zip(pieces, values, strict=True):
@@ -299,7 +307,7 @@ def _write_statistics(joined: dict[str, Tensor], folder: Path, processes: Proces
         mean, square = over_all(joined[key].double())
         std = (square - mean.square()).clamp(min=1e-12).sqrt()
         normalizations.append(Normalization(tuple(mean.tolist()), tuple(std.tolist())))
-    _, square = over_all(joined["structure"].movedim(1, -1).flatten(0, -2).double())
+    _, square = over_all(joined["structure"][:, 0].movedim(1, -1).flatten(0, -2).double())
     scale = tuple(square.sqrt().clamp(min=1e-6).tolist())
     if processes.first:
         Statistics(normalizations[0], normalizations[1], scale).write(folder)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,7 +21,7 @@ from voxlume.models.image_encoder import IMAGENET_MEAN, IMAGENET_STD
 from voxlume.progress import Progress, report
 from voxlume.render.batch import BatchCameras, Surfaces, maps, orbit_cameras, random_cameras
 from voxlume.render.batch_voxels import surfaces_of_voxels
-from voxlume.render.conditioning import Lighting, condition_pictures, random_lighting
+from voxlume.render.conditioning import SEEN, Lighting, Pictures, condition_pictures, random_lighting
 from voxlume.render.lights import random_lights
 from voxlume.training.checkpoint import write_safetensors
 from voxlume.training.data import batch_on, rows_on
@@ -29,6 +29,9 @@ from voxlume.training.order import mixed_seed
 
 TOGETHER = 32
 """Objects drawn at once while a cache is filled."""
+
+READ_TOGETHER = 64
+"""Objects whose kept pictures are read at once."""
 
 LIGHTS = 64
 """Environments that the pictures of a run are taken in."""
@@ -60,10 +63,12 @@ class PictureCache:
     Attributes
     ----------
     rgb : uint8 (objects, views, size, size, 3).
+    seen : uint8 (objects, views, s, s, 12), what every so-manieth pixel shows, or None; see
+        :func:`voxlume.render.conditioning.seen_values`.
     """
 
-    def __init__(self, rgb: Tensor) -> None:
-        self.rgb = rgb
+    def __init__(self, rgb: Tensor, seen: Tensor | None = None) -> None:
+        self.rgb, self.seen = rgb, seen
 
     @classmethod
     def drawn(
@@ -77,6 +82,7 @@ class PictureCache:
         total: int = 0,
         progress: Progress | None = None,
         supersampling: int = 2,
+        seen_every: int = 0,
     ) -> PictureCache:
         """Draw all views of all objects.
 
@@ -84,10 +90,11 @@ class PictureCache:
         ----------
         numbers, total : the objects' numbers in the whole data set, and its size; by default the store is
             the whole. Cameras and lights are drawn for all objects of the whole.
+        seen_every : see :func:`voxlume.render.conditioning.condition_pictures`.
         """
         numbers = range(len(store)) if numbers is None else numbers
         total = total or len(store)
-        rgb = torch.empty((len(store), views, size, size, 3), dtype=torch.uint8, device=device)
+        cache = cls.empty(len(store), views, size, seen_every, device)
         studio = Studio(device, seed)
         settings = [studio.settings(total, mixed_seed(seed, view, 0xCA3E)) for view in range(views)]
         for first in range(0, len(store), TOGETHER):
@@ -96,35 +103,91 @@ class PictureCache:
             shapes = surfaces(batch_on(device, store, list(chosen)), store.resolution)
             rows = torch.tensor([numbers[i] for i in chosen], device=device)
             for view, (cameras, lighting) in enumerate(settings):
-                rgb[first : first + len(chosen), view] = condition_pictures(
+                pictures = condition_pictures(
                     shapes,
                     None,
                     size,
                     _some(cameras, rows),
                     lighting=_some_light(lighting, rows),
                     supersampling=supersampling,
-                ).rgb
-        return cls(rgb)
+                    seen_every=seen_every,
+                )
+                cache.rgb[first : first + len(chosen), view] = pictures.rgb
+                if cache.seen is not None and pictures.seen is not None:
+                    cache.seen[first : first + len(chosen), view] = pictures.seen
+        return cache
 
     @classmethod
-    def kept(cls, path: Path, what: dict[str, str], device: torch.device) -> PictureCache | None:
-        """The pictures in a file, if it is there and whole and holds what is wanted."""
-        try:
-            with safe_open(path, framework="pt", device=str(device)) as file:
-                return cls(file.get_tensor("rgb")) if file.metadata() == what else None
-        except (SafetensorError, OSError):
-            return None
+    def empty(
+        cls, objects: int, views: int, size: int, seen_every: int, device: torch.device
+    ) -> PictureCache:
+        """Room for so many pictures."""
 
-    def keep(self, path: Path, what: dict[str, str]) -> None:
+        def room(side: int, channels: int) -> Tensor:
+            return torch.empty((objects, views, side, side, channels), dtype=torch.uint8, device=device)
+
+        return cls(room(size, 3), room(size // seen_every, SEEN) if seen_every else None)
+
+    @classmethod
+    def kept(
+        cls, folder: Path, names: Sequence[str], what: Mapping[str, str], seen: bool, device: torch.device
+    ) -> PictureCache | None:
+        """The pictures of the named objects from the files in a folder, if they hold all that is wanted.
+
+        Files that are damaged or hold pictures of another kind are passed over.
+        """
+        places = {name: i for i, name in enumerate(names)}
+        wanted = ("rgb", "seen") if seen else ("rgb",)
+        columns: dict[str, Tensor] = {}
+        missing = set(names)
+        for path in sorted(folder.glob("*.safetensors")):
+            try:
+                with safe_open(path, framework="pt") as file:
+                    note = dict(file.metadata() or {})
+                    held = json.loads(note.pop("names", "[]"))
+                    if note != what or not set(wanted) <= set(file.keys()):
+                        continue
+                    for key in wanted:
+                        stored = file.get_slice(key)
+                        if key not in columns:
+                            shape = (len(names), *stored.get_shape()[1:])
+                            columns[key] = torch.empty(shape, dtype=torch.uint8, device=device)
+                        for first in range(0, len(held), READ_TOGETHER):
+                            some = held[first : first + READ_TOGETHER]
+                            here = [i for i, name in enumerate(some) if name in places]
+                            if here:
+                                rows = torch.tensor([places[some[i]] for i in here], device=device)
+                                pictures = stored[first : first + len(some)]
+                                pictures = pictures if len(here) == len(some) else pictures[here]
+                                columns[key][rows] = pictures.to(device)
+                    missing -= set(held)
+            except (SafetensorError, OSError, ValueError):
+                continue
+        return None if missing else cls(columns["rgb"], columns.get("seen"))
+
+    def keep(self, path: Path, names: Sequence[str], what: Mapping[str, str]) -> None:
         """Write the pictures to a file, with a note of what they are."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {"rgb": self.rgb} | ({} if self.seen is None else {"seen": self.seen})
         with atomic_write(path) as file:
-            write_safetensors(file, {"rgb": self.rgb}, what)
+            write_safetensors(file, tensors, {**what, "names": json.dumps(list(names))})
+
+    def to(self, device: torch.device) -> PictureCache:
+        return PictureCache(self.rgb.to(device), None if self.seen is None else self.seen.to(device))
 
     def batch(self, objects: Sequence[int], views: Sequence[int]) -> Tensor:
         """uint8 (b, s, s, 3), one view of each object."""
-        rows = [o * self.rgb.shape[1] + v for o, v in zip(objects, views, strict=True)]
-        return self.rgb.flatten(0, 1).index_select(0, rows_on(self.rgb.device, rows))
+        return _rows_of(self.rgb, objects, views)
+
+    def seen_batch(self, objects: Sequence[int], views: Sequence[int]) -> Tensor:
+        """uint8 (b, s, s, 12), what the same pictures show."""
+        assert self.seen is not None
+        return _rows_of(self.seen, objects, views)
+
+
+def _rows_of(pictures: Tensor, objects: Sequence[int], views: Sequence[int]) -> Tensor:
+    rows = [o * pictures.shape[1] + v for o, v in zip(objects, views, strict=True)]
+    return pictures.flatten(0, 1).index_select(0, rows_on(pictures.device, rows))
 
 
 @dataclass(frozen=True)
@@ -133,9 +196,10 @@ class PictureSource:
 
     Attributes
     ----------
-    views, size, seed : see :meth:`PictureCache.drawn`.
-    kept : file that keeps them for later runs, or None.
+    views, size, seed, supersampling, seen_every : see :meth:`PictureCache.drawn`.
     numbers, total : of the objects in the whole data set, and its size.
+    folder : keeps them for later runs, or None.
+    file : name of this process's file there.
     """
 
     views: int
@@ -143,19 +207,35 @@ class PictureSource:
     seed: int
     numbers: Sequence[int]
     total: int
-    kept: Path | None = None
+    folder: Path | None = None
+    file: str = ""
     supersampling: int = 2
+    seen_every: int = 0
 
-    def pictures(self, store: VoxelStore, device: torch.device) -> PictureCache:
-        """All views of a store's objects; drawn are those that no earlier run of the same kind has kept."""
-        names = hashlib.sha256("\n".join(store.names).encode()).hexdigest()
-        what = {"names": names, "views": str(self.views), "size": str(self.size), "seed": str(self.seed)}
-        what["supersampling"] = str(self.supersampling)
-        kept = PictureCache.kept(self.kept, what, device) if self.kept else None
-        if kept is not None:
-            return kept
+    def pictures(
+        self,
+        names: Sequence[str],
+        voxels: Callable[[], VoxelStore],
+        device: torch.device,
+        held_on: torch.device | None = None,
+    ) -> PictureCache:
+        """All views of the named objects; drawn from their voxels unless earlier runs have kept them.
+
+        Other processes, more or fewer than now, may have kept them.
+
+        Parameters
+        ----------
+        device : on which they are drawn.
+        held_on : where those that are kept are read to, if not there.
+        """
+        what = {"views": str(self.views), "size": str(self.size), "seed": str(self.seed)}
+        what |= {"supersampling": str(self.supersampling), "total": str(self.total)}
+        if self.folder is not None:
+            kept = PictureCache.kept(self.folder, names, what, bool(self.seen_every), held_on or device)
+            if kept is not None:
+                return kept
         drawn = PictureCache.drawn(
-            store,
+            voxels(),
             self.views,
             self.size,
             self.seed,
@@ -163,9 +243,10 @@ class PictureSource:
             self.numbers,
             self.total,
             supersampling=self.supersampling,
+            seen_every=self.seen_every,
         )
-        if self.kept is not None:
-            drawn.keep(self.kept, what)
+        if self.folder is not None:
+            drawn.keep(self.folder / self.file, names, what)
         return drawn
 
 
@@ -187,7 +268,20 @@ class Studio:
         self, shapes: Surfaces, generator: torch.Generator, size: int, cameras: BatchCameras | None = None
     ) -> Tensor:
         """One cut-out picture of each sample, uint8 (b, s, s, 3)."""
-        return condition_pictures(shapes, generator, size, cameras, lighting=self.lights).rgb
+        return self.pictures(shapes, generator, size, cameras).rgb
+
+    def pictures(
+        self,
+        shapes: Surfaces,
+        generator: torch.Generator,
+        size: int,
+        cameras: BatchCameras | None = None,
+        seen_every: int = 0,
+    ) -> Pictures:
+        """One cut-out picture of each sample with what belongs to it."""
+        return condition_pictures(
+            shapes, generator, size, cameras, lighting=self.lights, seen_every=seen_every
+        )
 
 
 def _some(cameras: BatchCameras, rows: Tensor) -> BatchCameras:

@@ -37,7 +37,7 @@ from voxlume.training.config import (
     StructureVaeConfig,
     overridden,
 )
-from voxlume.training.data import load_share
+from voxlume.training.data import Share, load_share
 from voxlume.training.export import trained, write_model
 from voxlume.training.flow import PARTS, FlowStage
 from voxlume.training.image_encoder import ImageEncoderStage
@@ -189,12 +189,13 @@ def _stage(
     if preset is None:
         raise VoxlumeError(f"{run.preset} takes a ready-made image encoder: --image-encoder FOLDER")
     config = overridden(preset, run.settings)
-    store = load_share(run.data, "train", processes, run.limit, progress)
     held_out = _held_out(run, processes)
-    if isinstance(config, FlowConfig):
-        return _flow_stage(run, config, store, held_out, processes), config.loop
-    if isinstance(config, ImageEncoderStageConfig):
-        return _image_encoder_stage(run, config, store, held_out, processes), config.loop
+    if isinstance(config, FlowConfig | ImageEncoderStageConfig):
+        share = Share(run.data, "train", processes, run.limit)
+        if isinstance(config, FlowConfig):
+            return _flow_stage(run, config, share, held_out, processes), config.loop
+        return _image_encoder_stage(run, config, share, held_out, processes), config.loop
+    store = load_share(run.data, "train", processes, run.limit, progress)
     encoder, decoder = (sizes.config(key) for key in VAE_KEYS[name])
     arguments = (encoder, decoder, VAE_KEYS[name], config, store, held_out, processes)
     if isinstance(config, StructureVaeConfig):
@@ -213,34 +214,37 @@ def _held_out(run: Run, processes: Processes) -> VoxelStore | None:
 def _image_encoder_stage(
     run: Run,
     config: ImageEncoderStageConfig,
-    store: VoxelStore,
+    share: Share,
     held_out: VoxelStore | None,
     processes: Processes,
 ) -> ImageEncoderStage:
     sizes = run.sizes
     encoder = sizes.config(IMAGE_ENCODER)
     assert isinstance(encoder, ImageEncoderConfig)
-    # A process has every so-manieth object of the whole.
-    numbers = range(processes.rank, processes.rank + processes.count * len(store), processes.count)
-    total = sum(len(shard["samples"]) for shard in read_index(run.data)["splits"]["train"])
-    source = PictureSource(
+    if config.seen_every < 1 or encoder.patch % config.seen_every:
+        raise VoxlumeError(f"seen_every = {config.seen_every} does not divide the patch size {encoder.patch}")
+    pictures = _picture_source(run, config, share, processes)
+    return ImageEncoderStage(encoder, config, share, held_out, processes, sizes.structure_grid, pictures)
+
+
+def _picture_source(
+    run: Run, config: ImageEncoderStageConfig | FlowConfig, share: Share, processes: Processes
+) -> PictureSource:
+    return PictureSource(
         config.views,
         config.picture_size,
         config.loop.seed,
-        numbers,
-        min(total, run.limit or total),
-        _kept_pictures(run, processes) if config.keep_pictures else None,
+        share.numbers,
+        share.total,
+        run.out / "pictures" if config.keep_pictures else None,
+        f"{processes.rank:03d}-of-{processes.count:03d}.safetensors",
         config.supersampling,
+        config.seen_every if isinstance(config, ImageEncoderStageConfig) else 0,
     )
-    return ImageEncoderStage(encoder, config, store, held_out, processes, sizes.structure_grid, source)
-
-
-def _kept_pictures(run: Run, processes: Processes) -> Path:
-    return run.out / "pictures" / f"{processes.rank:03d}-of-{processes.count:03d}.safetensors"
 
 
 def _flow_stage(
-    run: Run, config: FlowConfig, store: VoxelStore, held_out: VoxelStore | None, processes: Processes
+    run: Run, config: FlowConfig, share: Share, held_out: VoxelStore | None, processes: Processes
 ) -> FlowStage:
     sizes, folder = run.sizes, run.out / "latents"
     device = processes.device
@@ -258,8 +262,8 @@ def _flow_stage(
         sizes = replace(
             sizes, model=replace(sizes.model, networks=sizes.model.networks | {IMAGE_ENCODER: encoder.config})
         )
-    kept = _kept_pictures(run, processes) if config.keep_pictures and config.views else None
-    return FlowStage(sizes.model, config, latents, store, pair, processes, encoder, finished, kept)
+    pictures = _picture_source(run, config, share, processes)
+    return FlowStage(sizes.model, config, latents, share, pair, processes, pictures, encoder, finished)
 
 
 def _trained_vae(run: Run, stage: str) -> dict[str, nn.Module]:
