@@ -120,7 +120,7 @@ class Stem(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = F.gelu(norm(convolution(x).permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+            x = F.gelu(norm(convolution(x).permute(0, 2, 3, 1).float())).permute(0, 3, 1, 2)
         return x
 
 
@@ -166,7 +166,7 @@ class ImageEncoder(nn.Module):
         The convolution's kernels lie side by side, so it is a product; as such its gradient is one too.
         """
         if self.stem is not None:
-            images_b3hw = self.stem(images_b3hw).float()
+            images_b3hw = self.stem(images_b3hw)
         embedding = self.patch_embedding
         size = embedding.kernel_size[0]
         cut = images_b3hw.unflatten(3, (-1, size)).unflatten(2, (-1, size))  # b, k, rows, size, columns, size

@@ -69,7 +69,9 @@ def tiny() -> Preset:
     }
     decoder: dict[str, Any] = levels | {"channels": (32, 16, 8), "blocks": (1, 1, 0)}
     networks: dict[str, NetworkConfig] = {
-        IMAGE_ENCODER: ImageEncoderConfig(width=condition, blocks=2, heads=2, mlp_width=64, registers=8),
+        IMAGE_ENCODER: ImageEncoderConfig(
+            width=condition, blocks=2, heads=2, mlp_width=64, registers=8, stem=(8, 16)
+        ),
         stages.STRUCTURE_FLOW: FlowTransformerConfig(grid="dense", in_channels=latent, resolution=4, **flow),
         stages.STRUCTURE_DECODER: StructureDecoderConfig(
             channels=(32, 16, 8), blocks_per_level=1, middle_blocks=1

@@ -27,12 +27,13 @@ from voxlume.render.tonemap_torch import linear_to_srgb_torch, neutral_torch, sr
 
 __all__ = [
     "SEEN",
+    "SEEN_SIDEWAYS",
     "Lighting",
     "Pictures",
+    "Seen",
     "condition_pictures",
     "crop_to_surfaces",
     "random_lighting",
-    "seen_values",
     "surfaces_of_voxels",
 ]
 
@@ -53,6 +54,49 @@ _OCCLUSION_REACH = 0.14
 _GOLDEN_ANGLE = 2.399963229728653
 
 
+SEEN = 14
+"""Bytes that tell what a pixel shows: place 0-2, aside 3-4, normal 5-7, the six attributes 8-13."""
+
+SEEN_SIDEWAYS = (0, 3, 5)
+"""Those of them that a mirror on the plane x = 0 turns: a byte b becomes 256 - b."""
+
+_ASIDE = 0.71
+"""No place of the unit cube is further from its axis."""
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What pixels show, read from :attr:`Pictures.seen`; float32 (..., k).
+
+    Attributes
+    ----------
+    shown : bool (...), whether they show anything.
+    place : (..., 3) in the unit cube about the origin of the model frame, to 1 / 254.
+    aside : (..., 2) how far to the right of the vertical axis, as seen from the camera, and how far beyond
+        it. That can be told even of what looks the same from all sides.
+    normal : (..., 3) smooth unit normals of the model frame, turned to the camera, to 1 / 127.
+    attributes : (..., 6) in [0, 1].
+    """
+
+    shown: Tensor
+    place: Tensor
+    aside: Tensor
+    normal: Tensor
+    attributes: Tensor
+
+    @classmethod
+    def read(cls, seen: Tensor) -> Seen:
+        """Of bytes (..., 14)."""
+        place, aside, normal, attributes = seen.float().split([3, 2, 3, 6], -1)
+        return cls(
+            seen[..., 0] > 0,
+            (place - 1) / 254 - 0.5,
+            (aside - 128) / 127 * _ASIDE,
+            (normal - 128) / 127,
+            attributes / 255,
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Pictures:
     """Cut-out pictures as the image encoder takes them.
@@ -62,8 +106,8 @@ class Pictures:
     rgb : uint8 (b, s, s, 3), sRGB, premultiplied onto black.
     mask : float32 (b, s, s), the share of the pixel that the object covers. Glass covers what it is before.
     cameras : that they were taken with; their windows are the crops.
-    seen : uint8 (b, s / k, s / k, 12), what the middle of every k-th pixel shows first, or None; see
-        :func:`seen_values`. All zero where it shows nothing.
+    seen : uint8 (b, s / k, s / k, 14), what the middle of every k-th pixel shows first, or None; see
+        :class:`Seen`. All zero where it shows nothing.
     """
 
     rgb: Tensor
@@ -144,24 +188,6 @@ def condition_pictures(
         rgb, mask, told = zip(*parts, strict=True)
         seen = [part for part in told if part is not None]
     return Pictures(torch.cat(rgb), torch.cat(mask), cameras, torch.cat(seen) if seen else None)
-
-
-SEEN = 12
-"""Bytes that tell what a pixel shows: place 0-2, normal 3-5, the six attributes 6-11."""
-
-
-def seen_values(seen: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What :attr:`Pictures.seen` (..., 12) tells, as float32.
-
-    Returns
-    -------
-    shown : bool (...).
-    place : (..., 3) in the unit cube about the origin of the model frame, to 1 / 254.
-    normal : (..., 3) smooth unit normals of the model frame, turned to the camera, to 1 / 127.
-    attributes : (..., 6) in [0, 1].
-    """
-    place, normal, attributes = seen.float().split([3, 3, 6], -1)
-    return seen[..., 0] > 0, (place - 1) / 254 - 0.5, (normal - 128) / 127, attributes / 255
 
 
 def random_lighting(
@@ -288,10 +314,17 @@ class _Studio:
         few = Points(self.projection, points.face[chosen], self._pixel(sample - first, row, column), first)
         place = few.interpolate(self.surfaces.vertices).clamp(-0.5, 0.5)
         normal, values = few.smooth_normals(self.normals), few.interpolate(self.surfaces.attributes)
-        told = torch.cat([254 * (place + 0.5) + 1, 127 * normal + 128, 255 * values.clamp(0, 1)], 1)
+        x, y = self.cameras.position[sample, 0], self.cameras.position[sample, 1]
+        aside = _turned_about_z(place, -torch.atan2(x, -y))[:, :2]
+        told = [
+            254 * (place + 0.5) + 1,
+            127 * aside / _ASIDE + 128,
+            127 * normal + 128,
+            255 * values.clamp(0, 1),
+        ]
         seen = torch.zeros(((last - first) * side * side, SEEN), dtype=torch.uint8, device=place.device)
         cell = ((sample - first) * side + row // step) * side + column // step
-        seen[cell] = (told + 0.5).byte()
+        seen[cell] = (torch.cat(told, 1) + 0.5).byte()
         return seen.reshape(last - first, side, side, SEEN)
 
     def _pixel(self, sample: Tensor, row: Tensor, column: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from voxlume.data.store import VoxelBatch, VoxelStore
 from voxlume.errors import VoxlumeError
 from voxlume.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from voxlume.pipelines.model_folder import IMAGE_ENCODER
-from voxlume.render.conditioning import Pictures, seen_values
+from voxlume.render.conditioning import SEEN_SIDEWAYS, Pictures, Seen
 from voxlume.training.config import ImageEncoderStageConfig
 from voxlume.training.data import Share, batches_on, rows_on
 from voxlume.training.losses import binary_cross_entropy
@@ -49,6 +49,9 @@ CHANNELS = 6
 LEVELS = 3
 """Grids on which the surface's cells are told, each of half the last one's resolution. On the finest alone a
 guess one cell off is as wrong as any."""
+
+TOLD = (1, 3, 2, 3, 6)
+"""Values that a patch tells of each of its pixels."""
 
 NEAR = 0.05
 """Of the longest side: places told so well count as right, as in the F-score of what is generated."""
@@ -124,18 +127,20 @@ class VolumeHead(nn.Module):
 
 
 class SeenHead(nn.Module):
-    """Patches (b, p^2, c) -> what their pixels show, (b, s, s, 13): a logit that they show something, then
-    place, normal and attributes as in :func:`voxlume.render.conditioning.seen_values`."""
+    """Patches (b, p^2, c) -> what their pixels show, (b, s, s, 15): a logit that they show something, then
+    the values of :class:`voxlume.render.conditioning.Seen` in its order."""
 
     def __init__(self, width: int, across: int) -> None:
         super().__init__()
         self.across = across
-        self.linear = nn.Linear(width, 13 * across**2)
+        self.linear = nn.Linear(width, sum(TOLD) * across**2)
 
-    def forward(self, patches: Tensor) -> Tensor:
+    def forward(self, patches: Tensor) -> dict[str, Tensor]:
         side = math.isqrt(patches.shape[1])
-        values = self.linear(patches.float()).unflatten(2, (self.across, self.across, 13))
-        return values.unflatten(1, (side, side)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        values = self.linear(patches.float()).unflatten(2, (self.across, self.across, sum(TOLD)))
+        told = values.unflatten(1, (side, side)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        names = ("shown", "place", "aside", "normal", "attributes")
+        return dict(zip(names, told.split(TOLD, -1), strict=True))
 
 
 class ImageEncoderStage(Stage):
@@ -205,7 +210,7 @@ class ImageEncoderStage(Stage):
         loss = losses["occupancy"] + self.config.material * losses["material"] + self.config.seen * seen_loss
         return losses | errors | {"loss": loss}
 
-    def _told(self, images: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+    def _told(self, images: Tensor) -> tuple[list[Tensor], Tensor, dict[str, Tensor]]:
         tokens = self.encoder(images)
         logits, material = self.volume(tokens[:, 1 : 1 + self.volume.side**3])
         return logits, material, self.seen(tokens[:, 1 + self.encoder.config.registers :])
@@ -221,14 +226,14 @@ class ImageEncoderStage(Stage):
         logits, material, shown = self._told(encoder_input(pictures.rgb))
         decided = logits[0] > 0
         shared, either = (decided & volumes.occupied), (decided | volumes.occupied)
-        there, place, _, _ = seen_values(pictures.seen)
-        near = (shown[..., 1:4] - place).norm(dim=-1) < NEAR
+        true = Seen.read(pictures.seen)
+        near = (shown["place"] - true.place).norm(dim=-1) < NEAR
         errors = _seen_errors(shown, pictures.seen)
         return {
             "occupancy": float(_occupancy_error(logits, volumes.occupied)),
             "material": float(_material_error(material, volumes)),
             "iou": float(shared.sum() / either.sum()),
-            "near": float((near & there).sum() / there.sum()),
+            "near": float((near & true.shown).sum() / true.shown.sum()),
         } | {name: float(value) for name, value in errors.items()}
 
     @torch.no_grad()
@@ -242,13 +247,12 @@ class ImageEncoderStage(Stage):
         logits, _, shown = self._told(encoder_input(pictures.rgb))
         size = pictures.rgb.shape[1]
         cells = [front(grids[:, None], size // self.grid) for grids in (volumes.occupied, logits[0] > 0)]
-        there, place, _, attributes = seen_values(pictures.seen)
-        told = shown[..., :1] > 0
+        true, there = Seen.read(pictures.seen), shown["shown"] > 0
         rows = [
-            (place + 0.5) * there[..., None],
-            (shown[..., 1:4] + 0.5) * told,
-            attributes[..., :3] * there[..., None],
-            shown[..., 7:10] * told,
+            (true.place + 0.5) * true.shown[..., None],
+            (shown["place"] + 0.5) * there,
+            true.attributes[..., :3] * true.shown[..., None],
+            shown["attributes"][..., :3] * there,
         ]
         enlarged = [
             F.interpolate((255 * row.clamp(0, 1)).movedim(-1, 1), size).movedim(1, -1).byte().cpu().numpy()
@@ -308,13 +312,12 @@ class Variation:
         return F.grid_sample(images - black, places, align_corners=False) + black
 
     def of_seen(self, seen: Tensor) -> Tensor:
-        """What the pixels (b, s, s, 12) show."""
+        """What the pixels (b, s, s, 14) show."""
         values = seen.movedim(-1, 1)
         places = F.affine_grid(self.matrix, list(values.shape), align_corners=False)
         moved = F.grid_sample(values.float(), places, mode="nearest", align_corners=False).movedim(1, -1)
-        # Bytes of the first coordinate of places and normals, the other way round.
         turned = moved.clone()
-        turned[..., [0, 3]] = 256 - moved[..., [0, 3]]
+        turned[..., list(SEEN_SIDEWAYS)] = 256 - moved[..., list(SEEN_SIDEWAYS)]
         turned = turned.where(moved[..., :1] > 0, 0.0)
         return turned.where(self.mirrored[:, None, None, None], moved).byte()
 
@@ -324,24 +327,18 @@ class Variation:
         return Volumes(occupied, volumes.material.flip(2).where(flip[..., None], volumes.material))
 
 
-SEEN_WEIGHTS = {"shown": 0.25, "place": 4.0, "normal": 0.3, "attributes": 1.0}
+SEEN_WEIGHTS = {"shown": 0.25, "place": 3.0, "aside": 3.0, "normal": 0.3, "attributes": 1.0}
 """Of the errors of what patches show: where it is counts most."""
 
 
-def _seen_errors(shown: Tensor, seen: Tensor) -> dict[str, Tensor]:
-    """Cross entropy of what shows something; mean absolute errors of places, normals and attributes there."""
-    there, place, normal, attributes = seen_values(seen)
-    weight = there.float() / there.sum().clamp(min=1)
-
-    def mean(told: Tensor, true: Tensor) -> Tensor:
-        return ((told - true).abs().mean(-1) * weight).sum()
-
-    return {
-        "shown": binary_cross_entropy(shown[..., 0], there),
-        "place": mean(shown[..., 1:4], place),
-        "normal": mean(shown[..., 4:7], normal),
-        "attributes": mean(shown[..., 7:], attributes),
-    }
+def _seen_errors(told: dict[str, Tensor], seen: Tensor) -> dict[str, Tensor]:
+    """Cross entropy of what shows something; mean absolute errors of the values there."""
+    true = Seen.read(seen)
+    weight = true.shown.float() / true.shown.sum().clamp(min=1)
+    errors = {"shown": binary_cross_entropy(told["shown"][..., 0], true.shown)}
+    for name in ("place", "aside", "normal", "attributes"):
+        errors[name] = ((told[name] - getattr(true, name)).abs().mean(-1) * weight).sum()
+    return errors
 
 
 def _occupancy_error(logits: Sequence[Tensor], occupied: Tensor) -> Tensor:

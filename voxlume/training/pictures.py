@@ -63,8 +63,8 @@ class PictureCache:
     Attributes
     ----------
     rgb : uint8 (objects, views, size, size, 3).
-    seen : uint8 (objects, views, s, s, 12), what every so-manieth pixel shows, or None; see
-        :func:`voxlume.render.conditioning.seen_values`.
+    seen : uint8 (objects, views, s, s, 14), what every so-manieth pixel shows, or None; see
+        :class:`voxlume.render.conditioning.Seen`.
     """
 
     def __init__(self, rgb: Tensor, seen: Tensor | None = None) -> None:
@@ -180,7 +180,7 @@ class PictureCache:
         return _rows_of(self.rgb, objects, views)
 
     def seen_batch(self, objects: Sequence[int], views: Sequence[int]) -> Tensor:
-        """uint8 (b, s, s, 12), what the same pictures show."""
+        """uint8 (b, s, s, 14), what the same pictures show."""
         assert self.seen is not None
         return _rows_of(self.seen, objects, views)
 
