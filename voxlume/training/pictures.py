@@ -27,7 +27,7 @@ from voxlume.training.checkpoint import write_safetensors
 from voxlume.training.data import batch_on, rows_on
 from voxlume.training.order import mixed_seed
 
-TOGETHER = 32
+TOGETHER = 64
 """Objects drawn at once while a cache is filled."""
 
 READ_TOGETHER = 64
