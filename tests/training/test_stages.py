@@ -16,11 +16,14 @@ from safetensors.torch import save_file
 from voxlume.data.store import VoxelStore
 from voxlume.errors import ModelFileError, VoxlumeError
 from voxlume.models.image_encoder import ImageEncoderConfig
-from voxlume.models.subdivision import subdivision_masks, subdivisions_to
+from voxlume.models.published import build
+from voxlume.models.sc_vae import material_features
+from voxlume.models.subdivision import rows_in, subdivision_masks, subdivisions_to
 from voxlume.pipelines import stages
 from voxlume.pipelines.model_folder import IMAGE_ENCODER
 from voxlume.render.batch import BatchCameras, Surfaces
 from voxlume.render.conditioning import Seen
+from voxlume.sparse.resample import mean_pool
 from voxlume.sparse.tensor import CoordinateSet, SparseTensor
 from voxlume.training.config import RenderingLoss
 from voxlume.training.data import Share
@@ -29,9 +32,10 @@ from voxlume.training.flow import FlowStage
 from voxlume.training.image_encoder import ImageEncoderStage, Variation, VolumeHead, Volumes
 from voxlume.training.journal import read_log
 from voxlume.training.latents import LatentStore
+from voxlume.training.means import begin_as_means
 from voxlume.training.parallel import Processes
 from voxlume.training.pictures import PictureCache, PictureSource, Studio, fixed_cameras, surfaces
-from voxlume.training.presets import tiny
+from voxlume.training.presets import MATERIAL_ENCODER, tiny
 from voxlume.training.runs import VAE_KEYS, Run, run_stage
 from voxlume.training.sc_vae import MaterialVaeStage, ShapeVaeStage
 from voxlume.training.stage import Stage
@@ -151,6 +155,44 @@ def image_encoder_stage(folder: Path, kept: Path | None = None) -> ImageEncoderS
     share = Share(folder, "train", ALONE)
     source = PictureSource(2, 64, 0, share.numbers, share.total, kept, "all.safetensors", seen_every=4)
     return ImageEncoderStage(encoder, config, share, None, ALONE, sizes.structure_grid, source)
+
+
+def test_material_vae_begins_with_the_means_of_cells(store: Path) -> None:
+    whole = tiny()
+    sizes = {
+        key: replace(whole.config(key), resample=("pooling",) * 2)  # type: ignore[type-var]
+        for key in (MATERIAL_ENCODER, stages.MATERIAL_DECODER)
+    }
+    data = VoxelStore.load(store)
+
+    def fresh(**changes: object) -> MaterialVaeStage:
+        torch.manual_seed(0)
+        config = replace(whole.material_vae, means=True, **changes)  # type: ignore[arg-type]
+        return MaterialVaeStage(*sizes.values(), VAE_KEYS["material_vae"], config, data, None, ALONE)
+
+    def errors(stage: MaterialVaeStage) -> torch.Tensor:
+        content = stage.prepare(0, 1).content
+        fine = SparseTensor.on(content.fine, material_features(content.voxels.attributes))
+        cells = mean_pool(mean_pool(fine))
+        parent = rows_in(content.voxels.coords // torch.tensor([1, 4, 4, 4]), cells.coords)
+        with torch.no_grad():
+            mean, _ = stage.encoded(content)
+            told = stage.decoder(mean, content.steps).output.features
+        return (told - cells.features[parent]).abs()
+
+    stage = fresh()
+    assert errors(stage).mean() > 0.3
+    stage.start(loaded=False)
+    assert errors(stage).max() < 0.1
+    encoder = {key: value.clone() for key, value in stage.encoder.state_dict().items()}
+    losses(stage, 3)  # no longer a linear decoder
+    fitted = fresh(freeze_encoder=True)
+    fitted.encoder.load_state_dict(encoder)
+    fitted.start(loaded=True)
+    assert errors(fitted).max() < 0.1
+    assert not any(p.requires_grad for p in fitted.encoder.parameters())
+    with pytest.raises(ValueError, match="only networks that pool"):
+        begin_as_means(*(build(whole.config(key)) for key in sizes))  # type: ignore[arg-type]
 
 
 def test_image_encoder_learns_the_volume(store: Path, tmp_path: Path) -> None:

@@ -105,10 +105,22 @@ class ShapeVaeConfig:
 
 @dataclass(frozen=True)
 class MaterialVaeConfig:
-    """Weights of the material's losses; the defaults are the paper's."""
+    """Weights of the material's losses; the defaults are the paper's.
+
+    Attributes
+    ----------
+    squares : of the attributes' squared errors besides the absolute ones. What is metal is few: where little
+        is known yet, the absolute error is least when nothing is, and learning stays there for long.
+    means : begin as in :mod:`voxlume.training.means`, where the networks pool.
+    freeze_encoder : train the decoder alone, for latents that flows have learned already; with ``means`` a
+        fresh one, fitted to them.
+    """
 
     loop: LoopConfig
     attributes: float = 1.0
+    squares: float = 0.0
+    means: bool = False
+    freeze_encoder: bool = False
     kl: float = 1e-6
     rendering: RenderingLoss = field(default_factory=RenderingLoss)
 

@@ -107,7 +107,7 @@ def nano() -> TrainingPreset:
         model,
         _encoders(model, channels=(32, 32, 64, 64, 96), resample=("pooling",) * 4),
         ShapeVaeConfig(vae, vertex=1.0, voxel=2.7, rendering=rendering),
-        MaterialVaeConfig(vae),
+        MaterialVaeConfig(vae, squares=2.0, means=True),
         StructureVaeConfig(LoopConfig(batch_size=256, learning_rate=1e-3, ema=0.999)),
         FlowConfig(flow),
         ImageEncoderStageConfig(LoopConfig(batch_size=256, learning_rate=1e-3, ema=0.999, weight_decay=0.05)),

@@ -132,6 +132,7 @@ def run_stage(
         own = (encoder,) if name == "flows" and encoder.exists() else ()
         for source in (*own, *run.initial):
             begin_with(source, stage)
+        stage.start(bool(run.initial))
     note = {"stage": name, "preset": run.preset, "weights": sum(p.numel() for p in stage.parameters())}
     outcome = train(
         stage,

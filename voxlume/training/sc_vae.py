@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,16 +30,20 @@ from voxlume.models.sc_vae import (
 )
 from voxlume.models.subdivision import rows_in, subdivisions_to
 from voxlume.sparse.neighbors import neighbor_map
-from voxlume.sparse.resample import Subdivision
+from voxlume.sparse.resample import Subdivision, mean_pool
 from voxlume.sparse.tensor import CoordinateSet, SparseTensor
 from voxlume.training.config import MaterialVaeConfig, ShapeVaeConfig
 from voxlume.training.data import batch_on
 from voxlume.training.losses import binary_cross_entropy, drawn_latent, kl_divergence, mask_loss
+from voxlume.training.means import begin_as_means, decode_means, fitted_means
 from voxlume.training.order import Order
 from voxlume.training.parallel import Processes
 from voxlume.training.pictures import render_comparison
 from voxlume.training.rendering import Rendered, RenderingLosses
 from voxlume.training.stage import Batch, Stage
+
+FITTED = 200
+"""Training objects that a linear decoder is fitted to."""
 
 MEASURED = 16
 """Held-out objects that are measured; the first of the split, whose order is random."""
@@ -255,6 +260,35 @@ class MaterialVaeStage(ScVaeStage):
 
     config: MaterialVaeConfig
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.encoder.requires_grad_(not self.config.freeze_encoder)
+
+    def start(self, loaded: bool) -> None:
+        if self.config.means and not loaded:
+            begin_as_means(self.encoder, self.decoder)
+        elif self.config.means and self.config.freeze_encoder:
+            fresh = ScVaeDecoder(self.decoder.config).to(self.processes.device)
+            decode_means(fresh, *self._fitted())
+            self.decoder.load_state_dict(fresh.state_dict())
+
+    @torch.no_grad()
+    def _fitted(self) -> tuple[Tensor, Tensor]:
+        """How the cells' means follow from their latents, over some training objects."""
+        latents, variances, means = [], [], []
+        for first in range(0, min(FITTED, len(self.store)), 4):
+            objects = range(first, min(first + 4, FITTED, len(self.store)))
+            voxels = batch_on(self.processes.device, self.store, objects)
+            content = voxel_content(voxels, self.levels)
+            pooled = SparseTensor.on(content.fine, self.features(voxels))
+            for _ in range(self.levels):
+                pooled = mean_pool(pooled)
+            mean, log_variance = self.encoded(content)
+            latents.append(mean.features.float())
+            variances.append(log_variance.features.float().exp())
+            means.append(pooled.features)
+        return fitted_means(torch.cat(latents), torch.cat(variances), torch.cat(means))
+
     def features(self, voxels: VoxelBatch) -> Tensor:
         return material_features(voxels.attributes)
 
@@ -265,14 +299,16 @@ class MaterialVaeStage(ScVaeStage):
         latent = mean.with_features(drawn_latent(mean.features, log_variance.features, noise))
         attributes = material_attributes(self.decoder(latent, content.steps).output.features)
         losses = self.direct_losses(content, attributes)
-        losses["loss"] = self.config.attributes * losses["attributes"]
+        weights = self.config
+        losses["loss"] = weights.attributes * losses["attributes"] + weights.squares * losses["squares"]
         kl = kl_divergence(mean.features, log_variance.features)
         self.summed(losses, kl, content, Rendered(None, None, attributes))
         return losses
 
     def direct_losses(self, content: VoxelContent, attributes: Tensor) -> dict[str, Tensor]:
         # The network's own units are twice the attributes'.
-        return {"attributes": 2 * F.l1_loss(attributes, content.voxels.attributes)}
+        error = 2 * (attributes - content.voxels.attributes)
+        return {"attributes": error.abs().mean(), "squares": error.square().mean()}
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:

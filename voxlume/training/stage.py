@@ -54,6 +54,9 @@ class Stage(nn.Module):
     def draw(self, path: Path) -> None:
         """Write a picture of what the networks make of held-out data."""
 
+    def start(self, loaded: bool) -> None:
+        """Told once before a new run; ``loaded`` says that weights of an earlier one have been taken over."""
+
     def begin(self, fraction: float) -> None:
         """Told before every step which fraction of the budget is used."""
 
