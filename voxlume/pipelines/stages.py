@@ -26,6 +26,7 @@ from voxlume.flow.state import State, noise_like, values_of
 from voxlume.models.flow_run import FlowRun
 from voxlume.models.flow_transformer import FlowTransformer, FlowTransformerConfig, pack_condition
 from voxlume.models.image_encoder import ImageEncoder, ImageEncoderConfig, normalized_image
+from voxlume.models.precision import quick_float32
 from voxlume.models.sc_vae import (
     Decoded,
     DecoderConfig,
@@ -118,7 +119,11 @@ def encode_images(
     total = len(sizes) * len(pictures)
     report(progress, 0, total, "looking at the picture")
     tokens: list[Tensor] = []
-    with torch.no_grad(), networks.using(IMAGE_ENCODER, working=working, what="the image encoder") as (net,):
+    with (
+        torch.no_grad(),
+        quick_float32(networks.device),
+        networks.using(IMAGE_ENCODER, working=working, what="the image encoder") as (net,),
+    ):
         assert isinstance(net, ImageEncoder)
         for size in sizes:
             views = []
