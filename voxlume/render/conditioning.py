@@ -27,6 +27,7 @@ from voxlume.render.tonemap_torch import linear_to_srgb_torch, neutral_torch, sr
 
 __all__ = [
     "SEEN",
+    "SEEN_PARTS",
     "SEEN_SIDEWAYS",
     "Lighting",
     "Pictures",
@@ -54,8 +55,10 @@ _OCCLUSION_REACH = 0.14
 _GOLDEN_ANGLE = 2.399963229728653
 
 
-SEEN = 14
-"""Bytes that tell what a pixel shows: place 0-2, aside 3-4, normal 5-7, the six attributes 8-13."""
+SEEN_PARTS = {"place": 3, "aside": 2, "normal": 3, "attributes": 6}
+"""What the bytes that tell what a pixel shows are of, in this order."""
+
+SEEN = sum(SEEN_PARTS.values())
 
 SEEN_SIDEWAYS = (0, 3, 5)
 """Those of them that a mirror on the plane x = 0 turns: a byte b becomes 256 - b."""
@@ -87,7 +90,7 @@ class Seen:
     @classmethod
     def read(cls, seen: Tensor) -> Seen:
         """Of bytes (..., 14)."""
-        place, aside, normal, attributes = seen.float().split([3, 2, 3, 6], -1)
+        place, aside, normal, attributes = seen.float().split(list(SEEN_PARTS.values()), -1)
         return cls(
             seen[..., 0] > 0,
             (place - 1) / 254 - 0.5,
@@ -291,7 +294,7 @@ class _Studio:
             face = key_face(keys[pixel]) + self.starts[first]
             points = Points(self.projection, face, pixel, first)
             if self.seen_every and layer == 0:
-                seen = self._seen(points, first, last)
+                seen = self._seen(points, pixel, first, last)
             shaded, through, alpha = self._shade(points, shadow, depth if layer == 0 else None, first)
             color[pixel] += passed[pixel] * shaded
             passed[pixel] *= through
@@ -304,14 +307,14 @@ class _Studio:
         color += passed * self._backdrop(first, last)
         return *self._develop(color, covered, last - first), seen
 
-    def _seen(self, points: Points, first: int, last: int) -> Tensor:
-        """What the points in the middle of every so-manieth pixel show."""
+    def _seen(self, points: Points, pixel: Tensor, first: int, last: int) -> Tensor:
+        """What the points at flat pixels (p,) in the middle of every so-manieth pixel show."""
         assert self.surfaces.attributes is not None
         step = self.seen_every * self.supersampling
         side, middle = self.fine // step, step // 2
         chosen = ((points.row % step == middle) & (points.column % step == middle)).nonzero()[:, 0]
-        sample, row, column = points.sample[chosen], points.row[chosen], points.column[chosen]
-        few = Points(self.projection, points.face[chosen], self._pixel(sample - first, row, column), first)
+        few = Points(self.projection, points.face[chosen], pixel[chosen], first)
+        sample = few.sample
         place = few.interpolate(self.surfaces.vertices).clamp(-0.5, 0.5)
         normal, values = few.smooth_normals(self.normals), few.interpolate(self.surfaces.attributes)
         x, y = self.cameras.position[sample, 0], self.cameras.position[sample, 1]
@@ -323,12 +326,9 @@ class _Studio:
             255 * values.clamp(0, 1),
         ]
         seen = torch.zeros(((last - first) * side * side, SEEN), dtype=torch.uint8, device=place.device)
-        cell = ((sample - first) * side + row // step) * side + column // step
+        cell = ((sample - first) * side + few.row // step) * side + few.column // step
         seen[cell] = (torch.cat(told, 1) + 0.5).byte()
         return seen.reshape(last - first, side, side, SEEN)
-
-    def _pixel(self, sample: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        return (sample * self.fine + row) * self.fine + column
 
     def _shade(
         self, points: Points, shadow: Tensor, depth: Tensor | None, first: int

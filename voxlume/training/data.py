@@ -54,16 +54,23 @@ class Share:
     resolution : of the voxel grid.
     """
 
-    def __init__(self, folder: Path, split: str, processes: Processes, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        processes: Processes,
+        limit: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         index = read_index(folder)
         names = [sample[0] for shard in index["splits"].get(split, []) for sample in shard["samples"]][:limit]
         self.total, self.resolution = len(names), index["resolution"]
         self.numbers = range(processes.rank, self.total, processes.count)
         self.names = [names[i] for i in self.numbers]
-        self._load = lambda progress: load_share(folder, split, processes, limit, progress)
+        self._load = lambda: load_share(folder, split, processes, limit, progress)
         self._voxels: VoxelStore | None = None
 
-    def voxels(self, progress: Progress | None = None) -> VoxelStore:
+    def voxels(self) -> VoxelStore:
         """The voxels, kept until :meth:`release`.
 
         Raises
@@ -71,7 +78,7 @@ class Share:
         VoxlumeError : see :meth:`voxlume.data.store.VoxelStore.load`.
         """
         if self._voxels is None:
-            self._voxels = self._load(progress)
+            self._voxels = self._load()
         return self._voxels
 
     def release(self) -> None:

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from voxlume.data.store import VoxelBatch, VoxelStore
 from voxlume.errors import VoxlumeError
 from voxlume.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from voxlume.ovoxel.grid import ATTRIBUTE_CHANNELS
 from voxlume.pipelines.model_folder import IMAGE_ENCODER
-from voxlume.render.conditioning import SEEN_SIDEWAYS, Pictures, Seen
+from voxlume.render.conditioning import SEEN_PARTS, SEEN_SIDEWAYS, Pictures, Seen
 from voxlume.training.config import ImageEncoderStageConfig
 from voxlume.training.data import Share, batches_on, rows_on
 from voxlume.training.losses import binary_cross_entropy
@@ -43,14 +44,14 @@ from voxlume.training.structure_vae import front, occupancy
 
 MEASURED = 64
 
-CHANNELS = 6
+CHANNELS = len(ATTRIBUTE_CHANNELS)
 """Of the material."""
 
 LEVELS = 3
 """Grids on which the surface's cells are told, each of half the last one's resolution. On the finest alone a
 guess one cell off is as wrong as any."""
 
-TOLD = (1, 3, 2, 3, 6)
+TOLD = {"shown": 1} | SEEN_PARTS
 """Values that a patch tells of each of its pixels."""
 
 NEAR = 0.05
@@ -133,14 +134,13 @@ class SeenHead(nn.Module):
     def __init__(self, width: int, across: int) -> None:
         super().__init__()
         self.across = across
-        self.linear = nn.Linear(width, sum(TOLD) * across**2)
+        self.linear = nn.Linear(width, sum(TOLD.values()) * across**2)
 
     def forward(self, patches: Tensor) -> dict[str, Tensor]:
         side = math.isqrt(patches.shape[1])
-        values = self.linear(patches.float()).unflatten(2, (self.across, self.across, sum(TOLD)))
+        values = self.linear(patches.float()).unflatten(2, (self.across, self.across, -1))
         told = values.unflatten(1, (side, side)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
-        names = ("shown", "place", "aside", "normal", "attributes")
-        return dict(zip(names, told.split(TOLD, -1), strict=True))
+        return dict(zip(TOLD, told.split(list(TOLD.values()), -1), strict=True))
 
 
 class ImageEncoderStage(Stage):
@@ -336,7 +336,7 @@ def _seen_errors(told: dict[str, Tensor], seen: Tensor) -> dict[str, Tensor]:
     true = Seen.read(seen)
     weight = true.shown.float() / true.shown.sum().clamp(min=1)
     errors = {"shown": binary_cross_entropy(told["shown"][..., 0], true.shown)}
-    for name in ("place", "aside", "normal", "attributes"):
+    for name in SEEN_PARTS:
         errors[name] = ((told[name] - getattr(true, name)).abs().mean(-1) * weight).sum()
     return errors
 

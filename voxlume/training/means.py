@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from voxlume.models.sc_vae import NearestUp, PoolingDown, ScVaeDecoder, ScVaeEncoder
+from voxlume.ovoxel.grid import ATTRIBUTE_CHANNELS
 
-CHANNELS = 6
+CHANNELS = len(ATTRIBUTE_CHANNELS)
 """Of the material; they come first, then two that are constant."""
 
 CONSTANT = 8.0
@@ -43,7 +44,7 @@ def begin_as_means(encoder: ScVaeEncoder, decoder: ScVaeDecoder) -> None:
     _carry(encoder.input, torch.eye(CHANNELS), torch.zeros(CHANNELS))
     for shortcut in _shortcuts(encoder, PoolingDown):
         _copy_on(shortcut)
-    _read_out(encoder.to_latent, CHANNELS)
+    _read_out(encoder.to_latent)
     first = encoder.config.latent_channels
     encoder.to_latent.weight[first : first + CHANNELS] = 0
     encoder.to_latent.bias[first : first + CHANNELS] = LOG_VARIANCE
@@ -65,7 +66,7 @@ def decode_means(decoder: ScVaeDecoder, weight: Tensor, bias: Tensor) -> None:
     _carry(decoder.from_latent, weight, bias)
     for shortcut in _shortcuts(decoder, NearestUp):
         _copy_on(shortcut)
-    _read_out(decoder.output, CHANNELS)
+    _read_out(decoder.output)
 
 
 def fitted_means(latents: Tensor, variances: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,12 +110,12 @@ def _copy_on(layer: nn.Module) -> None:
         layer.bias[:CARRIED] = 0
 
 
-def _read_out(layer: nn.Linear, count: int) -> None:
-    """The layer's first ``count`` outputs are the carried channels before the norm that comes before it."""
+def _read_out(layer: nn.Linear) -> None:
+    """The layer's first outputs are the material, as it was carried before the norm that comes before it."""
     # Of channels between -1 and 1 a third of the square is the mean; the others are small at the beginning.
     deviation = ((2 * CONSTANT**2 + CHANNELS / 3) / layer.in_features) ** 0.5
-    layer.weight[:count] = 0
-    layer.weight[:count, :count] = deviation * torch.eye(count)
-    layer.weight[:count, CHANNELS:CARRIED] = -deviation / 2
+    layer.weight[:CHANNELS] = 0
+    layer.weight[:CHANNELS, :CHANNELS] = deviation * torch.eye(CHANNELS)
+    layer.weight[:CHANNELS, CHANNELS:CARRIED] = -deviation / 2
     if layer.bias is not None:
-        layer.bias[:count] = 0
+        layer.bias[:CHANNELS] = 0

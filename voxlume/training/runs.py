@@ -192,7 +192,7 @@ def _stage(
     config = overridden(preset, run.settings)
     held_out = _held_out(run, processes)
     if isinstance(config, FlowConfig | ImageEncoderStageConfig):
-        share = Share(run.data, "train", processes, run.limit)
+        share = Share(run.data, "train", processes, run.limit, progress)
         if isinstance(config, FlowConfig):
             return _flow_stage(run, config, share, held_out, processes), config.loop
         return _image_encoder_stage(run, config, share, held_out, processes), config.loop

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from voxlume.sparse.neighbors import neighbor_map
 from voxlume.sparse.resample import Subdivision, mean_pool
 from voxlume.sparse.tensor import CoordinateSet, SparseTensor
 from voxlume.training.config import MaterialVaeConfig, ShapeVaeConfig
-from voxlume.training.data import batch_on
+from voxlume.training.data import batch_on, batches_on
 from voxlume.training.losses import binary_cross_entropy, drawn_latent, kl_divergence, mask_loss
 from voxlume.training.means import begin_as_means, decode_means, fitted_means
 from voxlume.training.order import Order
@@ -42,8 +43,8 @@ from voxlume.training.pictures import render_comparison
 from voxlume.training.rendering import Rendered, RenderingLosses
 from voxlume.training.stage import Batch, Stage
 
-FITTED = 200
-"""Training objects that a linear decoder is fitted to."""
+FITTED, TOGETHER = 200, 4
+"""Training objects that a linear decoder is fitted to, and how many of them are encoded at once."""
 
 MEASURED = 16
 """Held-out objects that are measured; the first of the split, whose order is random."""
@@ -276,9 +277,7 @@ class MaterialVaeStage(ScVaeStage):
     def _fitted(self) -> tuple[Tensor, Tensor]:
         """How the cells' means follow from their latents, over some training objects."""
         latents, variances, means = [], [], []
-        for first in range(0, min(FITTED, len(self.store)), 4):
-            objects = range(first, min(first + 4, FITTED, len(self.store)))
-            voxels = batch_on(self.processes.device, self.store, objects)
+        for voxels in islice(batches_on(self.processes.device, self.store, TOGETHER), FITTED // TOGETHER):
             content = voxel_content(voxels, self.levels)
             pooled = SparseTensor.on(content.fine, self.features(voxels))
             for _ in range(self.levels):
