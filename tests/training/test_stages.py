@@ -191,7 +191,7 @@ def test_material_vae_begins_with_the_means_of_cells(store: Path) -> None:
     fitted.start(loaded=True)
     assert errors(fitted).max() < 0.1
     assert not any(p.requires_grad for p in fitted.encoder.parameters())
-    with pytest.raises(ValueError, match="only networks that pool"):
+    with pytest.raises(VoxlumeError, match="only networks that pool"):
         begin_as_means(*(build(whole.config(key)) for key in sizes))  # type: ignore[arg-type]
 
 

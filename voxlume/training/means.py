@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from voxlume.errors import VoxlumeError
 from voxlume.models.sc_vae import NearestUp, PoolingDown, ScVaeDecoder, ScVaeEncoder
 from voxlume.ovoxel.grid import ATTRIBUTE_CHANNELS
 
@@ -39,7 +40,7 @@ def begin_as_means(encoder: ScVaeEncoder, decoder: ScVaeDecoder) -> None:
 
     Raises
     ------
-    ValueError : the networks do not pool.
+    VoxlumeError : the networks do not pool.
     """
     _carry(encoder.input, torch.eye(CHANNELS), torch.zeros(CHANNELS))
     for shortcut in _shortcuts(encoder, PoolingDown):
@@ -61,7 +62,7 @@ def decode_means(decoder: ScVaeDecoder, weight: Tensor, bias: Tensor) -> None:
 
     Raises
     ------
-    ValueError : the decoder does not pool.
+    VoxlumeError : the decoder does not pool.
     """
     _carry(decoder.from_latent, weight, bias)
     for shortcut in _shortcuts(decoder, NearestUp):
@@ -87,7 +88,9 @@ def fitted_means(latents: Tensor, variances: Tensor, means: Tensor) -> tuple[Ten
 def _shortcuts(network: ScVaeEncoder | ScVaeDecoder, kind: type[PoolingDown | NearestUp]) -> list[nn.Module]:
     steps = [level[-1] for level in network.blocks[:-1]]  # type: ignore[index]
     if not all(isinstance(step, kind) for step in steps):
-        raise ValueError("only networks that pool carry means through their shortcuts")
+        raise VoxlumeError(
+            "only networks that pool carry means through their shortcuts; leave `means` off for these"
+        )
     return [step.skip for step in steps if isinstance(step.skip, nn.Linear)]  # type: ignore[union-attr]
 
 
