@@ -238,7 +238,7 @@ def test_alpha_mode_of_real_assets(entry: dict | None) -> None:
     """Glass blends, leaves are masked, everything else is opaque."""
     assert entry is not None
     if entry["faces"] > 100_000:
-        pytest.skip("large; part of benchmarks.export_quality")
+        pytest.skip("this asset takes too long for a test; `python -m benchmarks.export_quality` measures it")
     source = SourceSurface(voxelize_asset(load(ASSETS_DIR / entry["file"]), 128))
     glass = ("alpha_blend", "FlightHelmet", "neon", "sunglasses")
     expected = "BLEND" if any(name in entry["file"] for name in glass) else "OPAQUE"
