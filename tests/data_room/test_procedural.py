@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image
 
 from tests.paths import ROOT
 from voxlume.asset import Asset, Material, Mesh, Texture
-from voxlume.data.procedural import FAMILIES, HELD_OUT_FAMILIES, dress, family_of, implicit, make_object
+from voxlume.data.procedural import FAMILIES, HELD_OUT_FAMILIES, dress, family_of, implicit, make_object, warp
 from voxlume.data.procedural.__main__ import main
 from voxlume.data.procedural.shapes import (
     Shape,
@@ -295,6 +296,31 @@ def test_dressing_changes_materials_only(seed: int) -> None:
     voxels = OVoxel.from_asset(dressed, 64)
     assert voxels.attributes is not None
     assert np.isfinite(voxels.attributes).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_warping_changes_proportions_only(seed: int) -> None:
+    asset = palette_asset()
+    warped = warp(asset, seed)
+    assert digest([warped]) == digest([warp(asset, seed)])
+    assert warped.materials is asset.materials
+    for before, after in zip(asset.meshes, warped.meshes, strict=True):
+        np.testing.assert_array_equal(after.faces, before.faces)
+        assert after.uvs is before.uvs
+        volume = [np.linalg.det(m.vertices[m.faces] - (0.1, 0.2, 0.3)).sum() for m in (before, after)]
+        if len(before.faces) > 2:
+            assert volume[1] > 0.1 * volume[0] > 0, "faces look outwards still"
+    size = np.ptp(warped.bounds(), 0) / np.ptp(asset.bounds(), 0)
+    assert size.max() / size.min() > 1.02
+
+
+def test_warping_keeps_what_is_symmetric() -> None:
+    shape = ellipsoid(1.0)
+    mesh = Mesh(shape.vertices, shape.faces.astype(np.int32))
+    mirrored = replace(mesh, vertices=mesh.vertices * (-1, 1, 1))
+    for seed in range(8):
+        one, other = (warp(Asset((m,)), seed).meshes[0].vertices for m in (mesh, mirrored))
+        np.testing.assert_allclose(other, one * (-1, 1, 1), atol=1e-12)
 
 
 def test_half_keep_their_colours() -> None:

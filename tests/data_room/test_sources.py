@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,17 @@ def test_dressing_keeps_the_shape(tmp_path: Path) -> None:
     low, high = plain.make().bounds()
     for dressed in (first, second):
         np.testing.assert_allclose(dressed.make().bounds(), [low, high])
+
+
+def test_warped_copies_are_for_training(tmp_path: Path) -> None:
+    write_collection(tmp_path, 10)
+    plain, dressed, first, second = open_sources(tmp_path, dressed=1, warped=2)[:4]
+    assert [s.kind for s in (plain, dressed, first, second)] == ["open", "dressed", "warped", "warped"]
+    bounds = [np.ptp(source.make().bounds(), 0) for source in (plain, first, second)]
+    ratios = [b / np.linalg.norm(b) for b in bounds]
+    assert min(np.abs(a - b).max() for a, b in combinations(ratios, 2)) > 0.01
+    held_out = open_sources(tmp_path, "held_out", dressed=1, warped=2)
+    assert {source.kind for source in held_out} <= {"open", "dressed"}
 
 
 def test_order() -> None:

@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
             held_out=options.held_out,
             open_assets=options.open_assets is not None,
             dressed=options.dressed,
+            warped=options.warped,
             max_voxels=options.max_voxels,
         )
         bad = build(
@@ -79,6 +80,12 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=defaults.dressed,
         help="copies of every open asset in procedural materials, beside the one in its own",
+    )
+    command.add_argument(
+        "--warped",
+        type=int,
+        default=defaults.warped,
+        help="copies of every open asset to train on in other proportions",
     )
     command.add_argument(
         "--max-voxels", type=int, default=0, help="leave larger objects out (0: 12 resolution^2)"

@@ -46,6 +46,7 @@ class BuildSettings:
     held_out : objects from seeds in each of ``held_out`` and ``held_out_families``.
     open_assets : the collection's models take part.
     dressed : further copies of every model of the collection in procedural materials.
+    warped : further copies of those that are trained on in other proportions.
     max_voxels : objects with more are left out.
     """
 
@@ -54,12 +55,13 @@ class BuildSettings:
     held_out: int = 500
     open_assets: bool = True
     dressed: int = 1
+    warped: int = 0
     max_voxels: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.resolution <= 2048:
             raise VoxlumeError(f"resolution {self.resolution} is not possible, choose 1 to 2048")
-        if min(self.procedural, self.held_out, self.dressed, self.max_voxels) < 0:
+        if min(self.procedural, self.held_out, self.dressed, self.warped, self.max_voxels) < 0:
             raise VoxlumeError("a number of objects or voxels cannot be negative")
         if not self.max_voxels:
             object.__setattr__(self, "max_voxels", VOXELS_PER_FACE_OF_CUBE * self.resolution**2)
@@ -69,7 +71,7 @@ class BuildSettings:
         count = self.procedural if split == "train" else self.held_out
         sources = procedural_sources(count, split) if count else []
         if collection is not None:
-            sources += open_sources(collection, split, self.dressed)
+            sources += open_sources(collection, split, self.dressed, self.warped)
         return shuffled(sources)
 
 

@@ -17,8 +17,9 @@ from voxlume.asset import Asset
 from voxlume.data.open_assets import MANIFEST, read_collection
 from voxlume.errors import VoxlumeError
 
-Kind = Literal["procedural", "open", "dressed", "mesh"]
-"""Made from a seed; from the open collection as it is; from there in a procedural material; a user's file."""
+Kind = Literal["procedural", "open", "dressed", "warped", "mesh"]
+"""Made from a seed; from the open collection as it is; from there in a procedural material; from there in
+other proportions, half of them in a procedural material; a user's file."""
 
 Split = Literal["train", "held_out", "held_out_families"]
 SPLITS: tuple[Split, ...] = ("train", "held_out", "held_out_families")
@@ -36,7 +37,7 @@ class Source:
     Attributes
     ----------
     name : unique in a data set.
-    seed : of a procedural object, or of the material of a dressed one.
+    seed : of a procedural object, or of what was done to a dressed or warped one.
     family : of a procedural object; None lets the seed draw it.
     path : of the file, for the other kinds.
     """
@@ -54,11 +55,13 @@ class Source:
         ------
         AssetError : a file cannot be read.
         """
-        from voxlume.data.procedural import dress, make_object
+        from voxlume.data.procedural import dress, make_object, warp
         from voxlume.mesh.read import load
 
         asset = make_object(self.seed, self.family) if self.path is None else load(self.path)
-        if self.kind == "dressed":
+        if self.kind == "warped":
+            asset = warp(asset, self.seed)
+        if self.kind == "dressed" or (self.kind == "warped" and self.seed % 2):
             asset = dress(asset, self.seed)
         return replace(asset, name=self.name)
 
@@ -77,8 +80,14 @@ def procedural_sources(count: int, split: Split = "train") -> list[Source]:
     return sources
 
 
-def open_sources(folder: str | Path, split: Split = "train", dressed: int = 1) -> list[Source]:
+def open_sources(
+    folder: str | Path, split: Split = "train", dressed: int = 1, warped: int = 0
+) -> list[Source]:
     """The open collection's part of a split: every model as it is, and ``dressed`` times in other materials.
+
+    Parameters
+    ----------
+    warped : copies of every model in other proportions, in the training split alone.
 
     Raises
     ------
@@ -94,6 +103,9 @@ def open_sources(folder: str | Path, split: Split = "train", dressed: int = 1) -
         for variant in range(dressed):
             seed = _hash(asset.name, variant)
             sources.append(Source(f"{asset.name}+{variant}", "dressed", seed, path=asset.path))
+        for variant in range(warped if split == "train" else 0):
+            name = f"{asset.name}~{variant}"
+            sources.append(Source(name, "warped", _hash(name, variant), path=asset.path))
     return sources
 
 

@@ -30,6 +30,7 @@ from voxlume.data.procedural import (
     vehicles,
 )
 from voxlume.data.procedural.dressing import dress
+from voxlume.data.procedural.warping import warp
 from voxlume.errors import VoxlumeError
 
 FAMILIES: dict[str, Callable[[np.random.Generator], Asset]] = {
@@ -85,4 +86,4 @@ def make_object(seed: int, family: str | None = None) -> Asset:
     return replace(asset, name=f"{name}-{seed}")
 
 
-__all__ = ["FAMILIES", "HELD_OUT_FAMILIES", "dress", "family_of", "make_object"]
+__all__ = ["FAMILIES", "HELD_OUT_FAMILIES", "dress", "family_of", "make_object", "warp"]
