@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
@@ -18,11 +17,12 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-STAGED_BYTES = 1 << 24
+STAGED_BYTES = 1 << 23
 """Size of each page-locked buffer that weights go through on their way to a CUDA device."""
 
-MAX_WORKERS = 8
-"""Threads that fill them, one each: about as many cores as it takes to keep up with the bus."""
+WORKERS = 8
+"""Threads that fill them, one each: about as many cores as it takes to keep up with the bus. Where there are
+fewer, some threads fill while others wait for what they sent."""
 
 CONVERTED_BYTES = 1 << 27
 """About how much lies on the device in the file's dtype at once, where that is not the wanted one."""
@@ -129,9 +129,9 @@ def _fill(
 @cache
 def _buffers(device: torch.device) -> list[tuple[Tensor, Any]]:
     """One buffer for each thread, with an event after the last copy out of it."""
-    count = min(MAX_WORKERS, os.cpu_count() or 1)
     with torch.cuda.device(device):
-        events = [torch.cuda.Event() for _ in range(count)]
+        # Blocking: threads that wait must not take the cores from those that fill.
+        events = [torch.cuda.Event(blocking=True) for _ in range(WORKERS)]
         try:
             memory = [torch.empty(STAGED_BYTES, dtype=torch.uint8, pin_memory=True) for _ in events]
         except RuntimeError as error:
