@@ -289,6 +289,22 @@ def test_what_is_recorded_has_memory_of_its_own() -> None:
     assert twice == pytest.approx(2 * once)
 
 
+def test_a_full_device_plans_without_fused_kernels(
+    networks: Callable[[float | None], Networks], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They cannot be tried there; no one but the plan says that memory is short."""
+    error: RuntimeError = torch.OutOfMemoryError("CUDA out of memory.")
+
+    def tried(x: Tensor) -> bool:
+        raise error
+
+    monkeypatch.setattr(memory, "use_fused", tried)
+    assert networks(None).fused(FLOWS[0]) is False
+    error = RuntimeError("shapes do not fit")
+    with pytest.raises(RuntimeError, match="shapes"):
+        networks(None).fused(FLOWS[0])
+
+
 def test_stages_plan_with_what_they_do(
     networks: Callable[[float | None], Networks], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,8 +119,15 @@ class Networks:
     def fused(self, key: str) -> bool:
         """Whether fused kernels serve a network's blocks, which then take less memory."""
         dtype = self.dtype or DTYPES[self.config(key).precision]
-        with torch.no_grad():
-            return use_fused(torch.empty(0, dtype=dtype, device=self.device))
+        try:
+            with torch.no_grad():
+                return use_fused(torch.empty(0, dtype=dtype, device=self.device))
+        except RuntimeError as error:
+            # The kernels are tried the first time that they are asked for. Whether their twins would fit,
+            # and what to say if not, is for the plan.
+            if not is_out_of_memory(error):
+                raise
+            return False
 
     def weight_bytes(self, key: str) -> int:
         if key not in self._counts:
