@@ -244,6 +244,19 @@ class Bench:
                     work = partial(mlp, h, widen, narrow, residual)
                     self.time(f"MLP {c} at {grid}, {kind}", work, operations)
 
+    def uploads(self) -> None:
+        """Networks that come back from main memory, as they do where a budget had them leave."""
+        for name, key in (("flow", stages.SHAPE_FLOWS[1]), ("shape decoder", stages.SHAPE_DECODER)):
+
+            def back(key: str = key) -> None:
+                self.networks.release()
+                with self.networks.using(key):
+                    pass
+
+            back()  # drawn and kept in main memory
+            self.time(f"{name} back on the device", back)
+            self.rows[-1]["gb_per_s"] = round(self.networks.weight_bytes(key) / self.rows[-1]["ms"] / 1e6, 2)
+
     def cascade(self, budget: float | None = math.inf) -> Row:
         """All networks of the cascade once, through the pipeline's own stages; milliseconds and peak."""
         networks = (
@@ -411,7 +424,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--scale", choices=("full", "small"), default="full")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
-        "--rows", default="flows,autoencoders,convolutions,mlps,first,cascade,default,budgets"
+        "--rows", default="flows,autoencoders,convolutions,mlps,uploads,first,cascade,default,budgets"
     )
     parser.add_argument("--out", type=Path, help="folder for the JSON (default: benchmarks/results)")
     parser.add_argument("--only-first", action="store_true", help=argparse.SUPPRESS)
@@ -430,7 +443,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         """What is known so far, so that a run that is cut short leaves its finished rows."""
         return keep(result | {"rows": bench.rows}, name, options.out)
 
-    for group in ("convolutions", "mlps", "flows", "autoencoders"):
+    for group in ("convolutions", "mlps", "flows", "autoencoders", "uploads"):
         if group in rows:
             getattr(bench, group)()
             bench.networks.release()

@@ -84,6 +84,7 @@ class RandomModel(ModelFolder):
                     nn.init.constant_(network.get_submodule("output").bias, 1.0)
             self.host[key] = {name: value.cpu() for name, value in network.state_dict().items()}
             return network.eval()
-        state = {name: uploaded(value, device, value.dtype) for name, value in self.host[key].items()}
-        network.load_state_dict(state, assign=True)
+        host = self.host[key]
+        dtypes = {name: value.dtype for name, value in host.items()}
+        network.load_state_dict(uploaded(host, device, dtypes), assign=True)
         return network.eval()

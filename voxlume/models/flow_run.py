@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from functools import cache
 from typing import Any
@@ -16,6 +17,12 @@ RECORDED_TOKENS = 6000
 """Up to this many tokens a CUDA graph saves more launching time than recording it costs."""
 
 
+def records(device: torch.device, lengths: Sequence[int]) -> bool:
+    """Whether a run on samples of so many tokens each is recorded."""
+    # Samples of unlike lengths need a host-to-device copy, which no graph may hold.
+    return device.type == "cuda" and len(set(lengths)) == 1 and sum(lengths) <= RECORDED_TOKENS
+
+
 class FlowRun:
     """Calls a flow network for one sampling run; call it like the network, with prepared conditions.
 
@@ -28,9 +35,7 @@ class FlowRun:
         """``places`` is any state on the run's places, usually the noise."""
         self.network = network
         self.layout = network.token_layout(places)
-        lengths = self.layout.lengths
-        equal_lengths = len(set(lengths)) == 1  # others need a host-to-device copy, which no graph may hold
-        self._records = values_of(places).is_cuda and equal_lengths and sum(lengths) <= RECORDED_TOKENS
+        self._records = records(values_of(places).device, self.layout.lengths)
         self._recordings: dict[Condition, Recording] = {}
         # One after another they can work in the same memory, as each result is copied before the next runs.
         self._pool = torch.cuda.graph_pool_handle() if self._records else None

@@ -274,8 +274,7 @@ def _set_dtype(
 def _with_weights(network: nn.Module, weights: Mapping[str, Tensor], device: torch.device | str) -> nn.Module:
     """Give a network on the meta device its weights, each in the dtype that it has there."""
     wanted = {key: value.dtype for key, value in network.state_dict().items()}
-    state = {key: uploaded(value, device, wanted[key]) for key, value in weights.items()}
-    network.load_state_dict(state, strict=True, assign=True)
+    network.load_state_dict(uploaded(weights, device, wanted), strict=True, assign=True)
     return network.eval()
 
 

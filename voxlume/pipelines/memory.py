@@ -19,6 +19,7 @@ from torch import nn
 from voxlume.errors import MemoryBudgetError, VoxlumeError
 from voxlume.models.flow_transformer import FlowTransformerConfig
 from voxlume.models.image_encoder import ImageEncoderConfig
+from voxlume.models.layers import use_fused
 from voxlume.models.precision import DTYPES
 from voxlume.models.published import NetworkConfig
 from voxlume.models.sc_vae import DecoderConfig, EncoderConfig
@@ -35,6 +36,9 @@ what goes beyond the budget, the gaps in its allocator's blocks."""
 
 MARGIN = 1.25
 """How much above the estimate a budget is named that is said to fit."""
+
+FLOW_MARGIN = 1.1
+"""On top of what the tensors of a flow network take: the work spaces of its products and its attention."""
 
 LARGEST_CHUNK_GB, SMALLEST_CHUNK_GB = 1.0, 0.02
 
@@ -111,6 +115,19 @@ class Networks:
         if self.device.type == "cpu":
             return 4
         return DTYPES[self.config(key).precision].itemsize
+
+    def fused(self, key: str) -> bool:
+        """Whether fused kernels serve a network's blocks, which then take less memory."""
+        dtype = self.dtype or DTYPES[self.config(key).precision]
+        try:
+            with torch.no_grad():
+                return use_fused(torch.empty(0, dtype=dtype, device=self.device))
+        except RuntimeError as error:
+            # The kernels are tried the first time that they are asked for. Whether their twins would fit,
+            # and what to say if not, is for the plan.
+            if not is_out_of_memory(error):
+                raise
+            return False
 
     def weight_bytes(self, key: str) -> int:
         if key not in self._counts:
@@ -291,11 +308,53 @@ def _gb_up(size: float) -> str:
 # -- how much the work of a stage takes, weights not counted ---------------------------------------
 
 
-def flow_bytes(config: NetworkConfig, tokens: int, condition_tokens: int, item_bytes: int) -> float:
-    """Activations of one forward pass and the prepared keys and values of the condition."""
+def flow_bytes(
+    config: NetworkConfig,
+    tokens: int,
+    condition_tokens: int,
+    item_bytes: int,
+    *,
+    views: int = 1,
+    prepared: bool = True,
+    fused: bool = False,
+    recorded: bool = False,
+) -> float:
+    """The conditions, and the widest moment of a forward pass. Guidance has one pass after another.
+
+    Parameters
+    ----------
+    tokens, condition_tokens : of all samples together; those of the condition for one view.
+    prepared : all blocks' keys and values of the condition are kept, not made in every pass.
+    fused : chains of operations are one kernel each; their twins write what lies between, in float32.
+    recorded : a CUDA graph does the passes, in memory of its own beside that of the pass before it.
+    """
     assert isinstance(config, FlowTransformerConfig)
-    token = (config.mlp_width + 10 * config.width) * item_bytes + 12 * config.width
-    return tokens * token + 2.0 * config.blocks * condition_tokens * config.width * item_bytes
+    width, hidden = config.width, config.mlp_width
+    # A block's caller keeps the tokens and the last update until it returns; with the sum of both and the
+    # normed tokens that makes four.
+    # Self attention: the joint qkv of three, queries, keys, the attended values and their projection.
+    attention = 11 * width * item_bytes
+    if not fused:  # while keys are normed and rotated in float32: three
+        attention = max(attention, 8 * width * item_bytes + 12 * width)
+    # MLP: what it is inside, before its activation too if that is by itself, and its result.
+    mlp = (4 * width + hidden + (width if fused else max(hidden, width))) * item_bytes
+    # The state, what guidance makes of it, positions and their angles.
+    beside = 4 * (config.in_channels + 8 * config.out_channels + config.head_width) + 8 * config.heads + 64
+    if config.absolute_positions:
+        beside += 4 * width
+    forward = tokens * float(max(attention, mlp) + beside)
+    kept = 8.0 * config.condition_width * views
+    # Keys and values of one block while they are made, and what remains of it until the block is done.
+    made = (3 * width + config.condition_width) * item_bytes + (0 if fused else 12 * width)
+    if prepared:
+        kept += 2 * config.blocks * width * item_bytes
+        forward = max(forward, float(condition_tokens * made))
+    else:
+        forward = max(
+            forward + condition_tokens * 3 * width * item_bytes,
+            tokens * (4.0 * width * item_bytes + beside) + condition_tokens * made,
+        )
+    return FLOW_MARGIN * (condition_tokens * kept + forward * (2 if recorded else 1))
 
 
 def decoder_bytes(config: NetworkConfig, tokens: int, item_bytes: int) -> float:

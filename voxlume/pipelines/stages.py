@@ -23,7 +23,7 @@ from voxlume.flow.guidance import Velocity
 from voxlume.flow.sampler import SamplingParameters, sample
 from voxlume.flow.schedule import sampling_times
 from voxlume.flow.state import State, noise_like, values_of
-from voxlume.models.flow_run import FlowRun
+from voxlume.models.flow_run import FlowRun, records
 from voxlume.models.flow_transformer import FlowTransformer, FlowTransformerConfig, pack_condition
 from voxlume.models.image_encoder import ImageEncoder, ImageEncoderConfig, normalized_image
 from voxlume.models.precision import quick_float32
@@ -165,9 +165,7 @@ def _structure_latent(
     """Sampled latents (b, 8, n, n, n), one for each seed."""
     config = flow_config(networks, STRUCTURE_FLOW, "dense")
     grid = config.resolution
-    working = flow_bytes(
-        config, len(seeds) * grid**3, len(seeds) * condition.low.shape[1], networks.item_bytes(STRUCTURE_FLOW)
-    )
+    working = _flow_working(networks, STRUCTURE_FLOW, [grid**3] * len(seeds), condition.low)
     with (
         torch.no_grad(),
         networks.using(STRUCTURE_FLOW, working=working, what="sampling the structure") as (net,),
@@ -257,9 +255,7 @@ def sample_shape(
     if stream is None:
         stream = HIGH_SHAPE_NOISE if high else LOW_SHAPE_NOISE
     tokens = tokens_of(condition, high)
-    working = flow_bytes(
-        config, sum(map(len, structures)), len(seeds) * tokens.shape[1], networks.item_bytes(key)
-    )
+    working = _flow_working(networks, key, [len(s) for s in structures], tokens)
     what = f"shape{', high resolution' if high else ''}"
     with torch.no_grad(), networks.using(key, working=working, what="sampling the shape") as (net,):
         assert isinstance(net, FlowTransformer)
@@ -373,9 +369,7 @@ def sample_material(
     of_shape = latent_normalization(networks, "shape", shape_channels)
     of_material = latent_normalization(networks, "material", config.out_channels)
     tokens = tokens_of(condition, high)
-    working = flow_bytes(
-        config, sum(map(len, shapes)), len(seeds) * tokens.shape[1], networks.item_bytes(key)
-    )
+    working = _flow_working(networks, key, [len(s) for s in shapes], tokens)
     with torch.no_grad(), networks.using(key, working=working, what="sampling the material") as (net,):
         assert isinstance(net, FlowTransformer)
         places = _batch([s.coords for s in shapes], networks.device)
@@ -611,6 +605,30 @@ def _sample(
     )
 
 
+def _keeps_keys_values(views: int, samples: int) -> bool:
+    """Whether to keep all blocks' keys and values of the condition.
+
+    Worth it for one view of one sample; for more they would fill the memory, while making them anew costs
+    about one per cent of a step.
+    """
+    return views * samples == 1
+
+
+def _flow_working(networks: Networks, key: str, lengths: Sequence[int], tokens_vmc: Tensor) -> float:
+    """Bytes that sampling with a flow network takes, for samples of so many tokens each."""
+    views, condition_tokens = tokens_vmc.shape[:2]
+    return flow_bytes(
+        networks.config(key),
+        sum(lengths),
+        len(lengths) * condition_tokens,
+        networks.item_bytes(key),
+        views=views,
+        prepared=_keeps_keys_values(views, len(lengths)),
+        fused=networks.fused(key),
+        recorded=records(networks.device, lengths),
+    )
+
+
 def _velocity(
     network: FlowTransformer,
     noise: State,
@@ -623,9 +641,7 @@ def _velocity(
     batch = noise.batch_size if isinstance(noise, SparseTensor) else len(noise)
     run = FlowRun(network, noise)
     views = [view.expand(batch, -1, -1) for view in tokens_vmc.to(device)]
-    # Keys and values are worth keeping for one view of one sample; for more they would fill the memory
-    # while making them anew costs about one per cent of a step.
-    prepare = network.prepare_condition if len(views) * batch == 1 else pack_condition
+    prepare = network.prepare_condition if _keeps_keys_values(len(views), batch) else pack_condition
     conditions = [prepare(view) for view in views]
     null = network.null_condition(batch)
     step_of = {t: i for i, t in enumerate(sampling_times(parameters.steps, parameters.rescale_t))}
