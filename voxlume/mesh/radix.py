@@ -26,7 +26,7 @@ def radix_order(keys: NDArray[np.integer]) -> NDArray[np.int64]:
     bits = int(keys.max()).bit_length()
     values: NDArray[np.unsignedinteger] = keys.astype(np.uint32) if bits <= 32 else keys.astype(np.uint64)
     order = np.arange(n)
-    parts = 4 * get_num_threads()
+    parts = get_num_threads()
     bounds = np.linspace(0, n, parts + 1).astype(np.int64)
     next_values, next_order = np.empty_like(values), np.empty_like(order)
     for shift in range(0, bits, _DIGIT_BITS):
