@@ -60,7 +60,7 @@ def pack(
     """
     extent = extents(flat, order, starts)
     rank = np.lexsort((-extent[:, 0], -extent[:, 1]))
-    area = _area(flat)
+    area = float(_areas(flat).sum())
     longest = max(float(extent.max()), 1e-300)
     # Leaves room for the gap; a chart can be no longer than the square.
     largest = (cells - gap - 2) / longest
@@ -210,9 +210,14 @@ def _shapes_at(
     return shapes if covered <= cells * cells else None
 
 
-def _area(flat: NDArray[np.float64]) -> float:
-    a, b = flat[:, 1] - flat[:, 0], flat[:, 2] - flat[:, 0]
-    return float(np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / 2
+@parallel_kernel
+def _areas(flat: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Areas (m,) in the plane."""
+    areas = np.empty(len(flat))
+    for f in prange(len(flat)):
+        a, b, c = flat[f]
+        areas[f] = abs((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])) / 2
+    return areas
 
 
 @inner_kernel

@@ -41,6 +41,37 @@ def float_keys(values: NDArray[np.floating]) -> NDArray[np.int32]:
     return (values.astype(np.float32) + np.float32(0)).view(np.int32)
 
 
+def run_starts(keys: NDArray[np.integer], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where runs of equal keys (n,) begin in an order that sorts them, then n: int64 (r + 1,)."""
+    parts = get_num_threads()
+    return _run_starts(keys, order, np.arange(parts + 1) * len(order) // parts)
+
+
+@parallel_kernel
+def _run_starts(
+    keys: NDArray[np.integer], order: NDArray[np.int64], bounds: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The same; ``bounds`` share the work."""
+    first = np.zeros(len(bounds), np.int64)
+    for part in prange(len(bounds) - 1):
+        count = 0
+        for i in range(bounds[part], bounds[part + 1]):
+            if i == 0 or keys[order[i]] != keys[order[i - 1]]:
+                count += 1
+        first[part + 1] = count
+    for part in range(len(bounds) - 1):
+        first[part + 1] += first[part]
+    starts = np.empty(first[-1] + 1, np.int64)
+    starts[-1] = len(order)
+    for part in prange(len(bounds) - 1):
+        at = first[part]
+        for i in range(bounds[part], bounds[part + 1]):
+            if i == 0 or keys[order[i]] != keys[order[i - 1]]:
+                starts[at] = i
+                at += 1
+    return starts
+
+
 @parallel_kernel
 def _sort_by_digit(
     values: NDArray[np.unsignedinteger],
