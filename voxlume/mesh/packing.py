@@ -297,7 +297,8 @@ def _draw(
     # Not one sum over all units: numba takes that for a reduction, and on Python 3.12 fails to compile it.
     needed = np.zeros(_UNITS, np.int64)
     for unit in prange(_UNITS):
-        for shape in range(unit, len(chart), _UNITS):
+        # A thread takes units in a row: so that it does not get all four turns of the largest chart.
+        for shape in range(unit % 4 * (_UNITS // 4) + unit // 4, len(chart), _UNITS):
             members = order[starts[chart[shape]] : starts[chart[shape] + 1]]
             size = extent[chart[shape]]
             mask = np.zeros((height[shape], width[shape]), np.bool_)
