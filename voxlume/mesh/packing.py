@@ -161,7 +161,10 @@ class _Packings:
         self._threads.shutdown()
 
     def expect(self, scales: list[float]) -> None:
-        """Begin with these, and stop the others."""
+        """Begin with these, and stop the others; the first is what is asked for next.
+
+        Once that one is there the rest waits until it is known what comes after it.
+        """
         for scale in set(self._begun) - set(scales):
             future, stop = self._begun.pop(scale)
             future.cancel()
@@ -169,16 +172,24 @@ class _Packings:
         for scale in scales:
             if scale not in self._begun:
                 stop = np.zeros(1, np.bool_)
-                shapes = self._shapes_at(scale)
-                self._begun[scale] = self._threads.submit(_places, shapes, stop), stop
+                self._begun[scale] = self._begin(self._shapes_at(scale), stop), stop
+            if self._begun[scales[0]][0].done():
+                return
+
+    def _begin(self, shapes: _Shapes | None, stop: NDArray[np.bool_]) -> Future[NDArray[np.int32]]:
+        if shapes is not None:
+            return self._threads.submit(_places, shapes, stop)
+        nowhere: Future[NDArray[np.int32]] = Future()
+        nowhere.set_result(np.empty((0, 3), np.int32))
+        return nowhere
 
     def at(self, scale: float) -> NDArray[np.int32]:
         return self._begun[scale][0].result()
 
 
-def _places(shapes: _Shapes | None, stop: NDArray[np.bool_]) -> NDArray[np.int32]:
+def _places(shapes: _Shapes, stop: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Column, row and turn of every chart's box, int32 (c, 3); empty if the grid is too small."""
-    return np.empty((0, 3), np.int32) if shapes is None else _place_charts(*shapes, stop)
+    return _place_charts(*shapes, stop)
 
 
 def _shapes_at(
