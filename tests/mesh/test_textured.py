@@ -18,16 +18,18 @@ from examples.lantern import lantern
 from tests.mesh.uv_checks import chart_labels, overlapping_samples, own_texels_share
 from tests.paths import ASSETS_DIR, manifest_assets
 from tests.validator import assert_valid
-from voxlume.asset import Asset
+from voxlume.asset import AlphaMode, Asset
 from voxlume.errors import AssetError, Cancelled, VoxlumeError
 from voxlume.evaluation.compare import compare
-from voxlume.mesh import radix, textured
+from voxlume.mesh import radix, textured, write_images
 from voxlume.mesh.clean import CleanOptions
 from voxlume.mesh.export import ExportOptions, export
 from voxlume.mesh.from_voxels import surface_of
 from voxlume.mesh.read import load
 from voxlume.mesh.source_surface import SourceSurface
 from voxlume.mesh.textured import TexturedOptions, source_alpha_mode, textured_asset
+from voxlume.mesh.write import write_asset
+from voxlume.mesh.write_images import ImageFile, TextureImage
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.ovoxel.voxelize import voxelize_asset
 
@@ -245,6 +247,26 @@ def test_alpha_mode_of_real_assets(entry: dict | None) -> None:
     if "leafcards" in entry["file"]:
         expected = "MASK"
     assert source_alpha_mode(source) == expected
+
+
+@pytest.mark.parametrize("alpha_mode", ["OPAQUE", "BLEND"])
+def test_textures_are_encoded_once_and_as_if_at_the_end(
+    voxels: OVoxel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alpha_mode: AlphaMode
+) -> None:
+    encode, encoded = write_images._encode, []
+
+    def counted(image: TextureImage, *how: Any) -> ImageFile:
+        encoded.append(image)
+        return encode(image, *how)
+
+    monkeypatch.setattr(write_images, "_encode", counted)
+    options = ExportOptions(replace(SMALL, normal_map=True, occlusion=True, alpha_mode=alpha_mode))
+    asset = export(voxels, tmp_path / "x.glb", options).asset
+    assert asset is not None
+    assert len(encoded) == 4
+    write_asset(asset, tmp_path / "again.glb")
+    assert len(encoded) == 8
+    assert (tmp_path / "x.glb").read_bytes() == (tmp_path / "again.glb").read_bytes()
 
 
 def test_what_a_device_has_no_memory_for_is_done_on_the_cpu(

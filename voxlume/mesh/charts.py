@@ -18,7 +18,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from voxlume.jit import inner_kernel, kernel, parallel_kernel
-from voxlume.mesh.radix import float_keys, stable_order
+from voxlume.mesh.radix import float_keys, run_starts, stable_order
 
 NUM_DIRECTIONS = 128
 MAX_TILT = math.radians(62)
@@ -263,14 +263,29 @@ def _joined_edges(
     _point_at_roots(parent)
     keys = _pair_keys(a, b, parent, num_faces)
     between = np.flatnonzero(keys >= 0)
-    if not len(between):
-        return a[:0], b[:0], length[:0]
-    order = between[stable_order(keys[between])]
-    keys = keys[order]
-    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    sums = np.add.reduceat(length[order], starts)
-    first = keys[starts]
-    return (first // num_faces).astype(np.int32), (first % num_faces).astype(np.int32), sums
+    keys = keys[between]
+    order = stable_order(keys)
+    return _sum_runs(keys, order, run_starts(keys, order), between, length, num_faces)
+
+
+@parallel_kernel
+def _sum_runs(
+    keys: NDArray[np.int64],
+    order: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    edges: NDArray[np.int64],
+    length: NDArray[np.float64],
+    num_faces: int,
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
+    """The two groups of every run of equal keys, and the length of its edges in all."""
+    runs = len(starts) - 1
+    a, b, total = np.empty(runs, np.int32), np.empty(runs, np.int32), np.zeros(runs)
+    for run in prange(runs):
+        key = keys[order[starts[run]]]
+        a[run], b[run] = key // num_faces, key % num_faces
+        for i in range(starts[run], starts[run + 1]):
+            total[run] += length[edges[order[i]]]
+    return a, b, total
 
 
 @parallel_kernel

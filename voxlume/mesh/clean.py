@@ -143,7 +143,7 @@ def clean(
     mark_used(corners, is_used)
     number = np.cumsum(is_used, dtype=np.int32) - np.int32(1)
     origin = source[is_used]
-    return Cleaned(points[origin], renumbered(corners, number), origin, **counts)
+    return Cleaned(rows_of(points, origin), renumbered(corners, number), origin, **counts)
 
 
 def hidden_parts(
@@ -176,7 +176,8 @@ def hidden_parts(
 def _check(points: NDArray[np.float64], faces: NDArray[np.int32]) -> None:
     if not len(faces):
         raise AssetError("no geometry: there is no triangle to clean")
-    if not (faces.min() >= 0 and faces.max() < len(points)):
+    spans = vertex_spans(faces)
+    if not (spans[:, 0].min() >= 0 and spans[:, 1].max() < len(points)):
         raise AssetError(f"a face names a vertex that does not exist (there are {len(points)})")
     # What is not finite shows in the sum; that of finite numbers may overflow.
     if not np.isfinite(points.sum()) and not np.isfinite(points).all():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import get_num_threads, prange
 from numpy.typing import NDArray
 
-from voxlume.jit import inner_kernel, kernel
+from voxlume.jit import inner_kernel, kernel, parallel_kernel
 
 
 @inner_kernel
@@ -22,27 +23,74 @@ def face_components(faces: NDArray[np.int32], num_vertices: int) -> tuple[NDArra
 
     Components are numbered in the order of their first faces.
     """
-    return _label_faces(np.ascontiguousarray(faces, np.int32), num_vertices)
+    faces = np.ascontiguousarray(faces, np.int32)
+    parents = np.arange(num_vertices, dtype=np.int32)
+    parts = get_num_threads()
+    crossing = _join_within(faces, np.arange(parts + 1) * num_vertices // parts, parents)
+    _join_faces(faces, np.flatnonzero(crossing), parents)
+    number, count = _number_roots(faces, parents)
+    return _label_faces(faces, parents, number), count
+
+
+@inner_kernel
+def _join_corners(faces: NDArray[np.int32], f: int, parents: NDArray[np.int32]) -> None:
+    a = find_root(parents, faces[f, 0])
+    for k in range(1, 3):
+        b = find_root(parents, faces[f, k])
+        if a != b:
+            a, b = min(a, b), max(a, b)
+            parents[b] = a
+
+
+@parallel_kernel
+def _join_within(
+    faces: NDArray[np.int32], bounds: NDArray[np.int64], parents: NDArray[np.int32]
+) -> NDArray[np.bool_]:
+    """Join the faces whose vertices all lie in one of the ranges between ``bounds``; which ones do not.
+
+    Meshes mostly come in an order in which neighbours are near each other. Each thread has a range of its
+    own, of the vertices and of the forest.
+    """
+    crossing = np.empty(len(faces), np.bool_)
+    home = np.empty(len(faces), np.int16)
+    for f in prange(len(faces)):
+        low, high = min(faces[f, 0], faces[f, 1], faces[f, 2]), max(faces[f, 0], faces[f, 1], faces[f, 2])
+        part = np.searchsorted(bounds, low, side="right") - 1
+        crossing[f] = high >= bounds[part + 1]
+        home[f] = -1 if crossing[f] else part
+    for part in prange(len(bounds) - 1):
+        for f in range(len(faces)):
+            if home[f] == part:
+                _join_corners(faces, f, parents)
+    return crossing
 
 
 @kernel
-def _label_faces(faces: NDArray[np.int32], num_vertices: int) -> tuple[NDArray[np.int32], int]:
-    parents = np.arange(num_vertices).astype(np.int32)
-    for f in range(len(faces)):
-        a = find_root(parents, faces[f, 0])
-        for k in range(1, 3):
-            b = find_root(parents, faces[f, k])
-            if a != b:
-                low, high = min(a, b), max(a, b)
-                parents[high] = low
-                a = low
-    number = np.full(num_vertices, -1, np.int32)
-    label = np.empty(len(faces), np.int32)
+def _join_faces(faces: NDArray[np.int32], chosen: NDArray[np.int64], parents: NDArray[np.int32]) -> None:
+    for f in chosen:
+        _join_corners(faces, f, parents)
+
+
+@kernel
+def _number_roots(faces: NDArray[np.int32], parents: NDArray[np.int32]) -> tuple[NDArray[np.int32], int]:
+    """Let every vertex point at its root, and number the roots by the first faces of their components."""
+    for v in range(len(parents)):  # roots are the smallest of their components
+        parents[v] = parents[parents[v]]
+    number = np.full(len(parents), -1, np.int32)
     count = 0
     for f in range(len(faces)):
-        root = find_root(parents, faces[f, 0])
+        root = parents[faces[f, 0]]
         if number[root] < 0:
             number[root] = count
             count += 1
-        label[f] = number[root]
-    return label, count
+    return number, count
+
+
+@parallel_kernel
+def _label_faces(
+    faces: NDArray[np.int32], parents: NDArray[np.int32], number: NDArray[np.int32]
+) -> NDArray[np.int32]:
+    label = np.empty(len(faces), np.int32)
+    for f in prange(len(faces)):
+        label[f] = number[parents[faces[f, 0]]]
+    return label

@@ -48,7 +48,7 @@ def edge_table(faces: NDArray[np.int32], num_vertices: int) -> EdgeTable:
     buckets, half_edges = _by_lower_vertex(faces, vertex_spans(faces), vertex_shares(num_vertices))
     distinct = np.zeros(num_vertices + 1, np.int64)
     _sort_buckets(faces, buckets, half_edges, distinct[1:])
-    first = np.cumsum(distinct)
+    first = np.cumsum(distinct, out=distinct)
     start = np.empty(int(first[-1]) + 1, np.int32)
     start[-1] = len(half_edges)
     _write_starts(faces, buckets, half_edges, first, start)

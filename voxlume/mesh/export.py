@@ -10,7 +10,7 @@ from voxlume.mesh import write
 from voxlume.mesh.from_voxels import surface_of
 from voxlume.mesh.textured import DEFAULT_FACES, DEFAULT_TEXTURE_SIZE, TexturedOptions, textured_asset
 from voxlume.mesh.write_glb import Compression
-from voxlume.mesh.write_images import ImageFormat
+from voxlume.mesh.write_images import ImageEncoding, ImageFormat
 from voxlume.mesh.write_stl import LONGEST_SIDE_MM
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.progress import Progress
@@ -84,18 +84,26 @@ def export(
     if ending not in write.ENDINGS:
         ovoxel.save(path)
         return Exported()
-    if options.vertex_colors:
-        asset = surface_of(ovoxel, path.stem)
-    else:
-        textured = options.textured
-        if ending == ".stl":  # holds no material
-            textured = replace(textured, textures=False)
-        asset = textured_asset(ovoxel, textured, name=path.stem, progress=progress)
-    notes = write.write_asset(
-        asset,
-        path,
-        image_format=options.image_format,
-        compression=options.compression,
-        longest_side_mm=options.longest_side_mm,
-    )
+    with ImageEncoding(options.image_format) as encoding:
+        if options.vertex_colors:
+            asset = surface_of(ovoxel, path.stem)
+        else:
+            textured = options.textured
+            if ending == ".stl":  # holds no material
+                textured = replace(textured, textures=False)
+            asset = textured_asset(
+                ovoxel,
+                textured,
+                name=path.stem,
+                encoding=encoding if ending == ".glb" else None,  # others choose the format themselves
+                progress=progress,
+            )
+        notes = write.write_asset(
+            asset,
+            path,
+            image_format=options.image_format,
+            compression=options.compression,
+            longest_side_mm=options.longest_side_mm,
+            encoding=encoding,
+        )
     return Exported(asset.num_vertices, asset.num_faces, notes, asset)

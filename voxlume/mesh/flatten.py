@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from voxlume.jit import inner_kernel, kernel, parallel_kernel
 from voxlume.mesh.charts import vector_lengths
-from voxlume.mesh.radix import stable_order
+from voxlume.mesh.radix import run_starts, stable_order
 
 _CUTS = 40  # rounds of cutting, each at least a division in two of every chart that failed
 _CUTS_AT_CROSSINGS = 16  # rounds that divide between crossing places; later ones halve the chart
@@ -113,10 +113,9 @@ def _runs_of_charts(
     faces: NDArray[np.int64], charts: NDArray[np.int32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """These faces by their charts: those of run i are ``order[starts[i] : starts[i + 1]]``, ascending."""
-    order = faces[stable_order(charts[faces])]
-    labels = charts[order]
-    changes = np.flatnonzero(labels[1:] != labels[:-1]) + 1
-    return order, np.concatenate([[0], changes, [len(order)]]).astype(np.int64)
+    labels = charts[faces]
+    order = stable_order(labels)
+    return faces[order], run_starts(labels, order)
 
 
 def _separate(

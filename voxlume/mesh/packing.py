@@ -60,7 +60,7 @@ def pack(
     """
     extent = extents(flat, order, starts)
     rank = np.lexsort((-extent[:, 0], -extent[:, 1]))
-    area = _area(flat)
+    area = float(_areas(flat).sum())
     longest = max(float(extent.max()), 1e-300)
     # Leaves room for the gap; a chart can be no longer than the square.
     largest = (cells - gap - 2) / longest
@@ -161,7 +161,10 @@ class _Packings:
         self._threads.shutdown()
 
     def expect(self, scales: list[float]) -> None:
-        """Begin with these, and stop the others."""
+        """Begin with these, and stop the others; the first is what is asked for next.
+
+        Once that one is there the rest waits until it is known what comes after it.
+        """
         for scale in set(self._begun) - set(scales):
             future, stop = self._begun.pop(scale)
             future.cancel()
@@ -169,16 +172,24 @@ class _Packings:
         for scale in scales:
             if scale not in self._begun:
                 stop = np.zeros(1, np.bool_)
-                shapes = self._shapes_at(scale)
-                self._begun[scale] = self._threads.submit(_places, shapes, stop), stop
+                self._begun[scale] = self._begin(self._shapes_at(scale), stop), stop
+            if self._begun[scales[0]][0].done():
+                return
+
+    def _begin(self, shapes: _Shapes | None, stop: NDArray[np.bool_]) -> Future[NDArray[np.int32]]:
+        if shapes is not None:
+            return self._threads.submit(_places, shapes, stop)
+        nowhere: Future[NDArray[np.int32]] = Future()
+        nowhere.set_result(np.empty((0, 3), np.int32))
+        return nowhere
 
     def at(self, scale: float) -> NDArray[np.int32]:
         return self._begun[scale][0].result()
 
 
-def _places(shapes: _Shapes | None, stop: NDArray[np.bool_]) -> NDArray[np.int32]:
+def _places(shapes: _Shapes, stop: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Column, row and turn of every chart's box, int32 (c, 3); empty if the grid is too small."""
-    return np.empty((0, 3), np.int32) if shapes is None else _place_charts(*shapes, stop)
+    return _place_charts(*shapes, stop)
 
 
 def _shapes_at(
@@ -210,9 +221,14 @@ def _shapes_at(
     return shapes if covered <= cells * cells else None
 
 
-def _area(flat: NDArray[np.float64]) -> float:
-    a, b = flat[:, 1] - flat[:, 0], flat[:, 2] - flat[:, 0]
-    return float(np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / 2
+@parallel_kernel
+def _areas(flat: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Areas (m,) in the plane."""
+    areas = np.empty(len(flat))
+    for f in prange(len(flat)):
+        a, b, c = flat[f]
+        areas[f] = abs((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])) / 2
+    return areas
 
 
 @inner_kernel
@@ -292,7 +308,8 @@ def _draw(
     # Not one sum over all units: numba takes that for a reduction, and on Python 3.12 fails to compile it.
     needed = np.zeros(_UNITS, np.int64)
     for unit in prange(_UNITS):
-        for shape in range(unit, len(chart), _UNITS):
+        # A thread takes units in a row: so that it does not get all four turns of the largest chart.
+        for shape in range(unit % 4 * (_UNITS // 4) + unit // 4, len(chart), _UNITS):
             members = order[starts[chart[shape]] : starts[chart[shape] + 1]]
             size = extent[chart[shape]]
             mask = np.zeros((height[shape], width[shape]), np.bool_)

@@ -26,7 +26,7 @@ def radix_order(keys: NDArray[np.integer]) -> NDArray[np.int64]:
     bits = int(keys.max()).bit_length()
     values: NDArray[np.unsignedinteger] = keys.astype(np.uint32) if bits <= 32 else keys.astype(np.uint64)
     order = np.arange(n)
-    parts = 4 * get_num_threads()
+    parts = get_num_threads()
     bounds = np.linspace(0, n, parts + 1).astype(np.int64)
     next_values, next_order = np.empty_like(values), np.empty_like(order)
     for shift in range(0, bits, _DIGIT_BITS):
@@ -39,6 +39,37 @@ def radix_order(keys: NDArray[np.integer]) -> NDArray[np.int64]:
 def float_keys(values: NDArray[np.floating]) -> NDArray[np.int32]:
     """Integers in the order of values (n,), none of them negative, rounded to float32."""
     return (values.astype(np.float32) + np.float32(0)).view(np.int32)
+
+
+def run_starts(keys: NDArray[np.integer], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where runs of equal keys (n,) begin in an order that sorts them, then n: int64 (r + 1,)."""
+    parts = get_num_threads()
+    return _run_starts(keys, order, np.arange(parts + 1) * len(order) // parts)
+
+
+@parallel_kernel
+def _run_starts(
+    keys: NDArray[np.integer], order: NDArray[np.int64], bounds: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The same; ``bounds`` share the work."""
+    first = np.zeros(len(bounds), np.int64)
+    for part in prange(len(bounds) - 1):
+        count = 0
+        for i in range(bounds[part], bounds[part + 1]):
+            if i == 0 or keys[order[i]] != keys[order[i - 1]]:
+                count += 1
+        first[part + 1] = count
+    for part in range(len(bounds) - 1):
+        first[part + 1] += first[part]
+    starts = np.empty(first[-1] + 1, np.int64)
+    starts[-1] = len(order)
+    for part in prange(len(bounds) - 1):
+        at = first[part]
+        for i in range(bounds[part], bounds[part + 1]):
+            if i == 0 or keys[order[i]] != keys[order[i - 1]]:
+                starts[at] = i
+                at += 1
+    return starts
 
 
 @parallel_kernel

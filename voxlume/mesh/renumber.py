@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numba import prange
 from numpy.typing import NDArray
@@ -9,6 +11,8 @@ from numpy.typing import NDArray
 from voxlume.jit import parallel_kernel
 
 _PART = 1 << 14  # points per unit of parallel work
+
+Value = TypeVar("Value", bound=np.generic)
 
 
 @parallel_kernel
@@ -43,12 +47,12 @@ def renumbered(faces: NDArray[np.int32], number: NDArray[np.int32]) -> NDArray[n
 
 
 @parallel_kernel
-def rows_of(faces: NDArray[np.int32], kept: NDArray[np.int64]) -> NDArray[np.int32]:
-    """These faces, int32 (k, 3)."""
-    result = np.empty((len(kept), 3), np.int32)
+def rows_of(rows: NDArray[Value], kept: NDArray[np.integer]) -> NDArray[Value]:
+    """These rows (k, 3) of faces or points (n, 3)."""
+    result = np.empty((len(kept), 3), rows.dtype)
     for i in prange(len(kept)):
         for k in range(3):
-            result[i, k] = faces[kept[i], k]
+            result[i, k] = rows[kept[i], k]
     return result
 
 

@@ -21,6 +21,7 @@ from voxlume.mesh.sidedness import needs_both_sides
 from voxlume.mesh.simplify import SMALLEST_BUDGET, simplify
 from voxlume.mesh.source_surface import SourceSurface
 from voxlume.mesh.unwrap import check_texture_size, unwrap
+from voxlume.mesh.write_images import ImageEncoding, TextureImage
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.progress import Progress
 
@@ -78,6 +79,7 @@ def textured_asset(
     options: TexturedOptions | None = None,
     *,
     name: str = "",
+    encoding: ImageEncoding | None = None,
     progress: Progress | None = None,
 ) -> Asset:
     """The surface of an O-Voxel as one mesh with base-colour and metallic-roughness textures.
@@ -86,6 +88,7 @@ def textured_asset(
     ----------
     ovoxel : with materials; without, the mesh gets neither UVs nor textures.
     name : of the asset, its mesh and its material.
+    encoding : begins with every texture as soon as it is there, for :func:`voxlume.mesh.write.write_asset`.
 
     Returns
     -------
@@ -102,16 +105,21 @@ def textured_asset(
     options.check()
     device = chosen_device(options.device)
     try:
-        return _made_on(device, ovoxel, options, name, progress)
+        return _made_on(device, ovoxel, options, name, encoding, progress)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # PyTorch's, which need not be imported here
             raise
     warnings.warn(f"{device} has too little free memory, the asset is made on the CPU", stacklevel=2)
-    return _made_on("cpu", ovoxel, options, name, progress)
+    return _made_on("cpu", ovoxel, options, name, encoding, progress)
 
 
 def _made_on(
-    device: str, ovoxel: OVoxel, options: TexturedOptions, name: str, progress: Progress | None
+    device: str,
+    ovoxel: OVoxel,
+    options: TexturedOptions,
+    name: str,
+    encoding: ImageEncoding | None,
+    progress: Progress | None,
 ) -> Asset:
     source = SourceSurface(ovoxel, device)
     vertices, faces = _reduced(source, options, device, progress)
@@ -146,13 +154,23 @@ def _made_on(
         device=device,
         progress=progress,
     )
+
+    def begin(image: NDArray[np.uint8], **kind: bool) -> None:
+        if encoding is not None:
+            encoding.begin(TextureImage(image, **kind))
+
+    # Lossless files take the longest, so they begin while the alpha mode is found.
+    begin(baked.metallic_roughness, exact=True)
+    if baked.normal is not None:
+        begin(baked.normal, exact=True)
     mode = options.alpha_mode or source_alpha_mode(source)
+    base_color = baked.base_color if mode != "OPAQUE" else np.ascontiguousarray(baked.base_color[..., :3])
+    begin(base_color, alpha=mode != "OPAQUE")
     occlusion = None
     if options.occlusion:
         side = max(options.texture_size // 2, 1)
         assert mesh.normals is not None
         occlusion = occlusion_map(mesh.vertices, mesh.faces, cut.uvs, mesh.normals, side, progress=progress)
-    base_color = baked.base_color if mode != "OPAQUE" else np.ascontiguousarray(baked.base_color[..., :3])
     material = Material(
         name=name,
         base_color_texture=_texture(base_color),

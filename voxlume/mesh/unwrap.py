@@ -14,7 +14,7 @@ from voxlume.mesh.adjacency import opposite_edges
 from voxlume.mesh.charts import cluster_faces, vector_lengths
 from voxlume.mesh.flatten import flatten, group
 from voxlume.mesh.packing import pack
-from voxlume.mesh.radix import stable_order
+from voxlume.mesh.radix import run_starts, stable_order
 from voxlume.mesh.renumber import bounds_of, mark_used, renumbered
 from voxlume.mesh.weld import weld_by_position
 from voxlume.progress import Progress, report
@@ -133,14 +133,30 @@ def _cut(
     faces: NDArray[np.int32], charts: NDArray[np.int32]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
     """Vertices (k,), faces (m, 3) over them, and for each new vertex one corner 3 f + k that uses it."""
-    keys = (faces.astype(np.int64) * (int(charts.max()) + 1) + charts[:, None]).reshape(-1)
+    keys = _corner_keys(faces, charts, int(charts.max()) + 1)
     order = stable_order(keys)
-    ascending = keys[order]
-    is_new = np.concatenate([[True], ascending[1:] != ascending[:-1]])
-    first = order[is_new]
-    new = np.empty(len(keys), np.int32)
-    new[order] = np.cumsum(is_new, dtype=np.int32) - np.int32(1)
-    return faces.reshape(-1)[first], new.reshape(-1, 3), first
+    starts = run_starts(keys, order)
+    new = np.empty_like(faces)
+    _number_runs(order, starts, new.reshape(-1))
+    first = order[starts[:-1]]
+    return faces.reshape(-1)[first], new, first
+
+
+@parallel_kernel
+def _corner_keys(faces: NDArray[np.int32], charts: NDArray[np.int32], num_charts: int) -> NDArray[np.int64]:
+    """The vertex and the chart of each corner as one number, int64 (3 m,)."""
+    keys = np.empty(3 * len(faces), np.int64)
+    for f in prange(len(faces)):
+        for k in range(3):
+            keys[3 * f + k] = np.int64(faces[f, k]) * num_charts + charts[f]
+    return keys
+
+
+@parallel_kernel
+def _number_runs(order: NDArray[np.int64], starts: NDArray[np.int64], new: NDArray[np.int32]) -> None:
+    for run in prange(len(starts) - 1):
+        for i in range(starts[run], starts[run + 1]):
+            new[order[i]] = run
 
 
 @parallel_kernel

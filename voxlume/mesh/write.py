@@ -7,7 +7,7 @@ from pathlib import Path
 from voxlume.asset import Asset
 from voxlume.errors import VoxlumeError
 from voxlume.mesh.write_glb import Compression, write_glb
-from voxlume.mesh.write_images import QUALITY, ImageFormat
+from voxlume.mesh.write_images import QUALITY, ImageEncoding, ImageFormat
 from voxlume.mesh.write_obj import write_obj
 from voxlume.mesh.write_ply import write_ply
 from voxlume.mesh.write_stl import LONGEST_SIDE_MM, write_stl
@@ -25,6 +25,7 @@ def write_asset(
     quality: int = QUALITY,
     compression: Compression | None = None,
     longest_side_mm: float | None = LONGEST_SIDE_MM,
+    encoding: ImageEncoding | None = None,
 ) -> tuple[str, ...]:
     """Write an asset in the format that the name's ending says.
 
@@ -35,6 +36,7 @@ def write_asset(
     image_format, quality : of textures; OBJ and USDZ take PNG in the place of WebP.
     compression : of the geometry in GLB, see :func:`voxlume.mesh.write_glb.write_glb`.
     longest_side_mm : of STL, see :func:`voxlume.mesh.write_stl.write_stl`.
+    encoding : of GLB, where its textures have been begun with; its format and quality count.
 
     Returns
     -------
@@ -46,7 +48,14 @@ def write_asset(
     """
     ending = Path(path).suffix.lower()
     if ending == ".glb":
-        return write_glb(asset, path, image_format=image_format, quality=quality, compression=compression)
+        return write_glb(
+            asset,
+            path,
+            image_format=image_format,
+            quality=quality,
+            compression=compression,
+            encoding=encoding,
+        )
     if ending == ".obj":
         return write_obj(asset, path, image_format=image_format, quality=quality)
     if ending == ".ply":

@@ -34,7 +34,7 @@ from voxlume.mesh.write_checks import (
     textures_of,
     unit_normals,
 )
-from voxlume.mesh.write_images import QUALITY, ImageFormat, TextureEncoding
+from voxlume.mesh.write_images import QUALITY, ImageEncoding, ImageFormat, TextureEncoding
 
 _GENERATOR = "Voxlume"
 _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963
@@ -58,6 +58,7 @@ def write_glb(
     image_format: ImageFormat = "png",
     quality: int = QUALITY,
     compression: Compression | None = None,
+    encoding: ImageEncoding | None = None,
 ) -> tuple[str, ...]:
     """Write all meshes, materials and textures of an asset into one ``.glb``.
 
@@ -76,6 +77,7 @@ def write_glb(
     compression : "draco" makes geometry about ten times smaller, "meshopt" about four times, but much faster
         to read. Both round: positions to 1/65536 of the extent, UVs to 1/16384, normals to half a degree.
         Readers need a decoder.
+    encoding : where textures have been begun with; its format and quality count.
 
     Returns
     -------
@@ -91,8 +93,11 @@ def write_glb(
         raise AssetError(
             f"there is no compression '{compression}'; choose {' or '.join(get_args(Compression))}"
         )
+    if encoding is None:
+        with ImageEncoding(image_format, quality) as own:
+            return write_glb(asset, path, compression=compression, encoding=own)
     meshes = sound_meshes(asset)
-    images = TextureEncoding([asset.material_of(mesh) for mesh in meshes], image_format, quality)
+    images = TextureEncoding([asset.material_of(mesh) for mesh in meshes], encoding)
     document = _Document(images, compression)
     offset = float32_offset(meshes)
     nodes: list[_Json] = []

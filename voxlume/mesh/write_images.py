@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -76,28 +76,48 @@ def encode_images(
     ------
     AssetError : an image that is not uint8 (h, w, 1 to 4); an unknown format or quality.
     """
-    return ImageEncoding(images, image_format, quality).files
+    with ImageEncoding(image_format, quality) as encoding:
+        for image in images:
+            encoding.begin(image)
+        return [encoding.file(image) for image in images]
 
 
 class ImageEncoding:
-    """The work of :func:`encode_images`, begun in threads beside the caller's."""
+    """The work of :func:`encode_images` in threads beside the caller's: whoever has an image begins with it.
 
-    def __init__(
-        self, images: Sequence[TextureImage], image_format: ImageFormat, quality: int = QUALITY
-    ) -> None:
+    Leaving the block drops what nobody waits for.
+
+    Attributes
+    ----------
+    image_format : what was asked for.
+    """
+
+    def __init__(self, image_format: ImageFormat, quality: int = QUALITY) -> None:
         if image_format not in get_args(ImageFormat):
             known = ", ".join(get_args(ImageFormat))
             raise AssetError(f"there is no image format '{image_format}'; choose {known}")
         if not 1 <= quality <= 100:
             raise AssetError(f"an image quality of {quality} is not possible; choose 1 to 100")
-        pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
-        self._waiting = [pool.submit(_encode, image, image_format, quality) for image in images]
-        pool.shutdown(wait=False)
+        self.image_format, self._quality = image_format, quality
+        self._pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+        # The image is kept, so that no other array gets its id.
+        self._begun: dict[tuple[int, bool, bool], tuple[TextureImage, Future[ImageFile]]] = {}
 
-    @cached_property
-    def files(self) -> list[ImageFile]:
-        """The files, as soon as all are there."""
-        return [work.result() for work in self._waiting]
+    def __enter__(self) -> ImageEncoding:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def begin(self, image: TextureImage) -> None:
+        """Begin with an image whose pixels stay as they are from now on, unless that was done before."""
+        key = id(image.pixels), image.exact, image.alpha
+        if key not in self._begun:
+            self._begun[key] = image, self._pool.submit(_encode, image, self.image_format, self._quality)
+
+    def file(self, image: TextureImage) -> ImageFile:
+        """The file of an image that was begun with, as soon as it is there."""
+        return self._begun[id(image.pixels), image.exact, image.alpha][1].result()
 
 
 def encode_textures(
@@ -110,16 +130,15 @@ def encode_textures(
     files : by the id() of the image's array.
     notes : a line for everything that did not become what was asked for.
     """
-    encoding = TextureEncoding(materials, image_format, quality)
-    return encoding.files, encoding.notes
+    with ImageEncoding(image_format, quality) as encoding:
+        textures = TextureEncoding(materials, encoding)
+        return textures.files, textures.notes
 
 
 class TextureEncoding:
     """The work of :func:`encode_textures`, begun in threads beside the caller's."""
 
-    def __init__(
-        self, materials: Iterable[Material], image_format: ImageFormat = "png", quality: int = QUALITY
-    ) -> None:
+    def __init__(self, materials: Iterable[Material], encoding: ImageEncoding) -> None:
         images: dict[int, TextureImage] = {}
         for material in materials:
             for texture, is_color in _textures_with_kind(material):
@@ -127,23 +146,24 @@ class TextureEncoding:
                 alpha = texture is material.base_color_texture and material.alpha_mode != "OPAQUE"
                 before = images.get(key, TextureImage(texture.image))
                 images[key] = TextureImage(texture.image, before.exact or not is_color, before.alpha or alpha)
-        self._keys, self._format = list(images), image_format
-        self._encoding = ImageEncoding(list(images.values()), image_format, quality)
+        for image in images.values():
+            encoding.begin(image)
+        self._images, self._encoding = images, encoding
 
-    @property
+    @cached_property
     def files(self) -> dict[int, ImageFile]:
         """The files by the id() of the image's array, as soon as all are there."""
-        return dict(zip(self._keys, self._encoding.files, strict=True))
+        return {key: self._encoding.file(image) for key, image in self._images.items()}
 
     @property
     def notes(self) -> list[str]:
         """A line for everything that did not become what was asked for."""
-        files = self._encoding.files
-        fallbacks = sum(file.format != self._format for file in files)
+        wanted = self._encoding.image_format
+        fallbacks = sum(file.format != wanted for file in self.files.values())
         if not fallbacks:
             return []
-        what = {"jpeg": "JPEG has no alpha", "webp": f"WebP ends at {_LARGEST_WEBP} pixels"}[self._format]
-        return [f"{fallbacks} of {len(files)} textures stored as PNG: {what}"]
+        what = {"jpeg": "JPEG has no alpha", "webp": f"WebP ends at {_LARGEST_WEBP} pixels"}[wanted]
+        return [f"{fallbacks} of {len(self.files)} textures stored as PNG: {what}"]
 
 
 def _textures_with_kind(material: Material) -> list[tuple[Texture, bool]]:
