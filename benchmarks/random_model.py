@@ -13,8 +13,8 @@ from voxlume.models.published import NetworkConfig, build
 from voxlume.models.sc_vae import DecoderConfig, EncoderConfig
 from voxlume.models.structure_vae import StructureDecoder, StructureDecoderConfig
 from voxlume.pipelines import stages
+from voxlume.pipelines.checkpoint import with_weights
 from voxlume.pipelines.model_folder import IMAGE_ENCODER, ModelFolder, Normalization, PipelineConfig
-from voxlume.pipelines.upload import uploaded
 
 
 def published_networks() -> dict[str, NetworkConfig]:
@@ -84,7 +84,4 @@ class RandomModel(ModelFolder):
                     nn.init.constant_(network.get_submodule("output").bias, 1.0)
             self.host[key] = {name: value.cpu() for name, value in network.state_dict().items()}
             return network.eval()
-        host = self.host[key]
-        dtypes = {name: value.dtype for name, value in host.items()}
-        network.load_state_dict(uploaded(host, device, dtypes), assign=True)
-        return network.eval()
+        return with_weights(network, self.host[key], device)

@@ -17,7 +17,7 @@ from voxlume.models.flow_transformer import (
 )
 from voxlume.models.layers import rotary_phases, rotate_pairs
 from voxlume.models.precision import set_block_dtype
-from voxlume.models.published import describe, parse
+from voxlume.models.published import NetworkConfig, build, describe, parse
 from voxlume.models.sc_vae import (
     DecoderConfig,
     EncoderConfig,
@@ -28,6 +28,7 @@ from voxlume.models.sc_vae import (
 )
 from voxlume.models.structure_vae import pixel_shuffle_3d
 from voxlume.models.subdivision import rows_in, subdivision_masks
+from voxlume.pipelines.presets import PRESETS
 from voxlume.sparse import SparseTensor, memory_budget
 from voxlume.sparse.tensor import CoordinateSet
 
@@ -249,3 +250,19 @@ def test_bad_descriptions(name: str, args: dict[str, object], message: str) -> N
     with pytest.raises(ModelFileError, match=message) as raised:
         parse(name, args)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("config", PRESETS["tiny"]().networks.values(), ids=lambda c: type(c).__name__)
+def test_networks_of_one_configuration_share_nothing(config: NetworkConfig) -> None:
+    """Also those on the meta device, which are copies of one."""
+    first, other = build(config, "meta"), build(config, "meta")
+    first.register_forward_hook(lambda *_: None)
+    first.half().requires_grad_(False).eval()
+    assert {p.dtype for p in other.parameters()} == {torch.float32}
+    assert all(p.requires_grad for p in other.parameters())
+    assert other.training
+    assert not other._forward_hooks
+    assert not {id(m) for m in first.modules()} & {id(m) for m in other.modules()}
+    assert {k: v.shape for k, v in other.state_dict().items()} == {
+        k: v.shape for k, v in build(config).state_dict().items()
+    }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -56,8 +57,30 @@ MAX_BLOCKS = 1024
 
 def build(config: NetworkConfig, device: torch.device | str | None = None) -> nn.Module:
     """The network of a configuration, in float32 with fresh weights; ``"meta"`` gives shapes only."""
+    if device is not None and torch.device(device).type == "meta":
+        return _copied(_shapes(config))
     with torch.device(device or "cpu"):
         return NETWORKS[type(config)](config)
+
+
+@cache
+def _shapes(config: NetworkConfig) -> nn.Module:
+    """A network on the meta device, to be copied: making one anew takes ten times as long."""
+    with torch.device("meta"):
+        return NETWORKS[type(config)](config)
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A copy that shares nothing that a module changes: parameters, submodules and dictionaries are new."""
+    copy = module.__new__(type(module))
+    for name, value in vars(module).items():
+        copy.__dict__[name] = value.copy() if isinstance(value, dict) else value
+    for name, parameter in module._parameters.items():
+        if parameter is not None:
+            copy._parameters[name] = nn.Parameter(parameter.data, parameter.requires_grad)
+    for name, inner in module._modules.items():
+        copy._modules[name] = None if inner is None else _copied(inner)
+    return copy
 
 
 def parse(name: str, args: Mapping[str, Any]) -> NetworkConfig:
