@@ -12,6 +12,7 @@ from torch import Tensor
 
 from voxlume.errors import ModelFileError
 from voxlume.models.image_encoder import ImageEncoder, ImageEncoderConfig, normalized_image, patch_centres
+from voxlume.models.precision import quick_float32
 from voxlume.models.published import build, describe, from_dinov3, parse, parse_dinov3
 
 TIMM_L = {"architecture": "vit_large_patch16_dinov3"}
@@ -204,3 +205,19 @@ def test_absolute_positions_of_patches() -> None:
             assert (difference > 0.2) == differ
     centres = patch_centres(2, 4, torch.device("cpu"))
     assert centres.tolist()[1] == [-0.5, -0.25]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_quick_products_change_tokens_little() -> None:
+    """Also where single tokens have channels many times as large as others, as DINOv3's have."""
+    torch.manual_seed(0)
+    encoder = ImageEncoder(ImageEncoderConfig(width=256, blocks=4, heads=4, mlp_width=512)).cuda().eval()
+    with torch.no_grad():
+        encoder.register_tokens[0, 0, :4] = 300.0
+        image = torch.randn(1, 3, 256, 256, device="cuda")
+        exact = encoder(image)
+        with quick_float32(image.device):
+            quick = encoder(image)
+    error = (quick - exact).norm() / exact.norm()
+    assert 0 < error < 3e-3

@@ -69,7 +69,11 @@ class Attention(nn.Module):
     def forward(self, x_bmc: Tensor, cos_pd: Tensor, sin_pd: Tensor) -> Tensor:
         q, k, v = self.qkv(x_bmc).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         q, k = rotate_patches(q, cos_pd, sin_pd), rotate_patches(k, cos_pd, sin_pd)
-        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        # Float16 has the 11 bits of the factors of quick float32 products, and kernels many times as fast.
+        quick = q.is_cuda and torch.get_float32_matmul_precision() == "high"
+        dtype = torch.float16 if quick and q.dtype == torch.float32 else q.dtype
+        attended = F.scaled_dot_product_attention(q.to(dtype), k.to(dtype), v.to(dtype))
+        return self.out(attended.to(q.dtype).transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Module):
