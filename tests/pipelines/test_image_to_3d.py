@@ -69,6 +69,34 @@ def test_a_seed_means_the_same(pipeline: ImageTo3D, picture: Array, quick: Optio
     assert not same(first.ovoxel, other.ovoxel)
 
 
+def test_structures_vote(pipeline: ImageTo3D, picture: Array, quick: Options) -> None:
+    """What is kept is in one of the voters at least, and as much as they have on average."""
+    condition = pipeline.condition(picture)
+    parameters = quick().structure_sampler.applied_to(pipeline.folder.config.structure_sampler)
+    latent = stages._structure_latent(pipeline.networks, condition, [3, 4], parameters, stages.Sampling(), 3)
+    alone = stages.decode_structure(pipeline.networks, latent)
+    voted = stages.decode_structure(pipeline.networks, latent, votes=3)
+    assert len(alone) == 6
+    assert len(voted) == 2
+    for number, structure in enumerate(voted):
+        voters = [{tuple(c) for c in s.coords.tolist()} for s in alone[3 * number : 3 * number + 3]]
+        cells = {tuple(c) for c in structure.coords.tolist()}
+        assert len(cells) == sum(map(len, voters)) // 3
+        assert set.intersection(*voters) <= cells
+        assert cells not in voters
+    seen: list[int] = []
+    options = quick(num_samples=2, seed=3, votes=3)
+    made = pipeline.run(
+        picture, options, preview=lambda what, _, x: seen.append(len(x)) if what == "structure" else None
+    )  # type: ignore[arg-type]
+    assert set(seen) == {2}
+    assert [torch.equal(m.structure.coords, v.coords) for m, v in zip(made, voted, strict=True)] == [True] * 2
+    first = pipeline.run(picture, quick(num_samples=2, seed=3, votes=1))
+    assert [torch.equal(f.structure.coords, s.coords) for f, s in zip(first, alone[::3], strict=True)] == [
+        True
+    ] * 2
+
+
 @pytest.mark.parametrize("kind", ["512", "1024_cascade"])
 def test_a_batch_is_its_singles(kind: str, pipeline: ImageTo3D, picture: Array, quick: Options) -> None:
     batch = pipeline.run(picture, quick(pipeline_type=kind, num_samples=3, seed=5))
@@ -290,6 +318,7 @@ def test_impossible_options(pipeline: ImageTo3D, picture: Array) -> None:
         {"seed": 2**40},
         {"max_num_tokens": 0},
         {"refine": -1},
+        {"votes": 0},
         {"shape_sampler": SamplerOptions(steps=0)},
         {"shape_sampler": SamplerOptions(rescale_t=0)},
         {"structure_sampler": SamplerOptions(guidance_rescale=2)},
@@ -346,6 +375,7 @@ def test_a_missing_network_is_named_before_any_work(
         (lambda a: a.update(shape_slat_sampler={"params": {"steps": "many"}}), "steps = 'many'"),
         (lambda a: a.update(models=3), "args.models"),
         (lambda a: a.update(base_resolution=-1), "base_resolution"),
+        (lambda a: a.update(structure_votes=0), "structure_votes"),
     ],
 )
 def test_wrong_descriptions(

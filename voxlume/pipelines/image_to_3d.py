@@ -83,6 +83,7 @@ class ImageTo3DOptions:
     seed : of the first sample; the others count on from it. None is 42, or what a saved run had.
     num_samples : how many different objects to make of the same pictures, sampled together.
     max_num_tokens : a cascade lowers its resolution until it has fewer cells.
+    votes : structures that decide on one, see :func:`.stages.sample_structure`; None is the model's default.
     refine : how often to take the decoded shape as a better structure and sample the shape again.
     material : False makes bare geometry.
     views, background, forecast : see :class:`.stages.Sampling` and :mod:`.preprocess`.
@@ -93,6 +94,7 @@ class ImageTo3DOptions:
     seed: int | None = None
     num_samples: int = 1
     max_num_tokens: int = DEFAULT_MAX_TOKENS
+    votes: int | None = None
     refine: int = 0
     material: bool = True
     views: Views = "cycle"
@@ -110,6 +112,8 @@ class ImageTo3DOptions:
             raise VoxlumeError(f"seed {self.seed} is not a 32-bit number")
         if self.max_num_tokens < 1:
             raise VoxlumeError(f"max_num_tokens {self.max_num_tokens} is not possible; choose 1 or more")
+        if self.votes is not None and not 1 <= self.votes <= 64:
+            raise VoxlumeError(f"{self.votes} votes are not possible; choose 1 to 64")
         if not 0 <= self.refine <= 8:
             raise VoxlumeError(f"refine {self.refine} is not possible; choose 0 to 8")
 
@@ -250,7 +254,8 @@ class ImageTo3D:
     ) -> list[Structure]:
         """One structure for each seed, on the structure decoder's own grid."""
         parameters = options.structure_sampler.applied_to(self.folder.config.structure_sampler)
-        return stages.sample_structure(self.networks, condition, seeds, parameters, sampling)
+        votes = options.votes or self.folder.config.structure_votes
+        return stages.sample_structure(self.networks, condition, seeds, parameters, sampling, votes)
 
     def low_shapes(
         self,

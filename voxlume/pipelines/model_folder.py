@@ -70,6 +70,8 @@ class PipelineConfig:
     base_resolution : the O-Voxel grid of the low-resolution networks, half that of the others. Ours; a
         published file does not have it and means 512.
     image_sizes : picture size in pixels for the low- and the high-resolution networks. Ours, as above.
+    structure_votes : structures that are sampled for one, see :func:`.stages.sample_structure`. Ours; a
+        published file does not have it and means 1.
     image_encoder, image_encoder_args : the encoder's class name and arguments.
     """
 
@@ -82,6 +84,7 @@ class PipelineConfig:
     default_type: str = "1024_cascade"
     base_resolution: int = PUBLISHED_BASE_RESOLUTION
     image_sizes: tuple[int, int] = (512, 1024)
+    structure_votes: int = 1
     image_encoder: str = "DinoV3FeatureExtractor"
     image_encoder_args: Mapping[str, Any] = field(default_factory=dict)
 
@@ -364,6 +367,9 @@ def parse_pipeline(content: Mapping[str, Any]) -> PipelineConfig:
         raise ValueError(f"image_sizes = {sizes!r} must be two picture sizes in pixels")
     if not _is_count(base, 1 << 14):
         raise ValueError(f"base_resolution = {base!r} must be a grid size")
+    votes = args.get("structure_votes", 1)
+    if not _is_count(votes, 64):
+        raise ValueError(f"structure_votes = {votes!r} must be 1 to 64")
     return PipelineConfig(
         models=dict(models),
         structure_sampler=_sampler(args, "sparse_structure_sampler", PUBLISHED_STRUCTURE),
@@ -374,6 +380,7 @@ def parse_pipeline(content: Mapping[str, Any]) -> PipelineConfig:
         default_type=str(args.get("default_pipeline_type", "1024_cascade")),
         base_resolution=base,
         image_sizes=(sizes[0], sizes[1]),
+        structure_votes=votes,
         image_encoder=str(encoder.get("name", "DinoV3FeatureExtractor")),
         image_encoder_args=encoder_args,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Preset:
     structure_sampler: SamplingParameters = PUBLISHED_STRUCTURE
     shape_sampler: SamplingParameters = PUBLISHED_SHAPE
     material_sampler: SamplingParameters = PUBLISHED_MATERIAL
+    structure_votes: int = 1
 
     @property
     def default_type(self) -> str:
@@ -143,7 +144,14 @@ def nano() -> Preset:
             **levels | {"channels": (128, 96, 64, 32, 32), "resample": ("pooling",) * 4},
         ),
     }
-    return Preset(networks, base_resolution=256, image_sizes=(256, 256), latent_channels=latent)
+    return Preset(
+        networks,
+        base_resolution=256,
+        image_sizes=(256, 256),
+        latent_channels=latent,
+        structure_sampler=replace(PUBLISHED_STRUCTURE, steps=6, guidance_rescale=0.0),
+        structure_votes=4,
+    )
 
 
 def published() -> Preset:
@@ -264,6 +272,7 @@ def _description(
         args["sparse_structure_sampler"] = _sampler(preset.structure_sampler)
         args["shape_slat_sampler"] = _sampler(preset.shape_sampler)
         args["default_pipeline_type"] = preset.default_type
+        args["structure_votes"] = preset.structure_votes
     return {"name": "TexturingPipeline" if texturing else "ImageTo3DPipeline", "args": args}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -63,7 +63,8 @@ Preview = Callable[[str, int, Tensor | SparseTensor], None]
 """``(stage, steps done, the sample as it now promises to become)``, in the flow network's own units."""
 
 # Independent noise for each use of one seed.
-STRUCTURE_NOISE, LOW_SHAPE_NOISE, HIGH_SHAPE_NOISE, MATERIAL_NOISE, REFINING_NOISE = range(5)
+STRUCTURE_NOISE, LOW_SHAPE_NOISE, HIGH_SHAPE_NOISE, MATERIAL_NOISE, REFINING_NOISE, VOTING_NOISE = range(6)
+"""The last and those that follow it are of the further structures that vote."""
 
 STRUCTURE_FLOW = "sparse_structure_flow_model"
 STRUCTURE_DECODER = "sparse_structure_decoder"
@@ -144,15 +145,21 @@ def sample_structure(
     seeds: Sequence[int],
     parameters: SamplingParameters,
     sampling: Sampling = Sampling(),
+    votes: int = 1,
 ) -> list[Structure]:
     """Where the object's surface is, one structure for each seed.
+
+    Parameters
+    ----------
+    votes : so many structures are sampled for each seed, and what is kept are the cells that they agree on
+        most, as many as they have on average. What a model is unsure of differs from sample to sample.
 
     Raises
     ------
     VoxlumeError : a sampled structure is empty.
     """
-    latent = _structure_latent(networks, condition, seeds, parameters, sampling)
-    return decode_structure(networks, latent, sampling.progress)
+    latent = _structure_latent(networks, condition, seeds, parameters, sampling, votes)
+    return decode_structure(networks, latent, sampling.progress, votes)
 
 
 def _structure_latent(
@@ -161,23 +168,41 @@ def _structure_latent(
     seeds: Sequence[int],
     parameters: SamplingParameters,
     sampling: Sampling,
+    votes: int = 1,
 ) -> Tensor:
-    """Sampled latents (b, 8, n, n, n), one for each seed."""
+    """Sampled latents (b votes, 8, n, n, n): all of the first seed, then of the second, and so on."""
     config = flow_config(networks, STRUCTURE_FLOW, "dense")
     grid = config.resolution
-    working = _flow_working(networks, STRUCTURE_FLOW, [grid**3] * len(seeds), condition.low)
+    working = _flow_working(networks, STRUCTURE_FLOW, [grid**3] * len(seeds) * votes, condition.low)
+    if sampling.preview is not None:
+        sampling = replace(sampling, preview=_every(votes, sampling.preview))
     with (
         torch.no_grad(),
         networks.using(STRUCTURE_FLOW, working=working, what="sampling the structure") as (net,),
     ):
         assert isinstance(net, FlowTransformer)
         places = torch.empty((len(seeds), 1, grid, grid, grid), device=networks.device)
-        noise = noise_like(places, config.out_channels, seeds, STRUCTURE_NOISE)
-        return _sample(net, noise, condition.low, parameters, sampling, "structure")
+        streams = [STRUCTURE_NOISE, *range(VOTING_NOISE, VOTING_NOISE + votes - 1)]
+        noise = [noise_like(places, config.out_channels, seeds, stream) for stream in streams]
+        return _sample(
+            net, torch.stack(noise, 1).flatten(0, 1), condition.low, parameters, sampling, "structure"
+        )
 
 
-def decode_structure(networks: Networks, latent: Tensor, progress: Progress | None = None) -> list[Structure]:
-    """Structure latents (b, 8, n, n, n) to the occupied cells of the finer grid.
+def _every(votes: int, preview: Preview) -> Preview:
+    """A preview that gets the first of each seed's structures."""
+
+    def shown(what: str, step: int, state: Tensor | SparseTensor) -> None:
+        preview(what, step, state[::votes] if isinstance(state, Tensor) else state)
+
+    return shown
+
+
+def decode_structure(
+    networks: Networks, latent: Tensor, progress: Progress | None = None, votes: int = 1
+) -> list[Structure]:
+    """Structure latents (b votes, 8, n, n, n) to the occupied cells of the finer grid; every ``votes`` of
+    them decide on one structure, see :func:`sample_structure`.
 
     Raises
     ------
@@ -199,16 +224,28 @@ def decode_structure(networks: Networks, latent: Tensor, progress: Progress | No
         networks.using(STRUCTURE_DECODER, working=working, what="decoding the structure") as (net,),
     ):
         assert isinstance(net, StructureDecoder)
-        for index, one in enumerate(latent.split(1)):
-            occupied = net(one.to(networks.device))[0, 0] > 0
+        parts = latent.split(votes)
+        for index, voting in enumerate(parts):
+            logits = torch.cat([net(one.to(networks.device))[0].float() for one in voting.split(1)])
+            occupied = _agreed(logits)
             structures.append(Structure(occupied.nonzero().int().cpu(), occupied.shape[0]))
             if not len(structures[-1]):
                 raise VoxlumeError(
                     "the sampled structure is empty: nothing is occupied; try another --seed, "
                     "a clearer picture, or --dtype float32 if this happens with every picture"
                 )
-            report(progress, index + 1, len(latent), "decoding the structure")
+            report(progress, index + 1, len(parts), "decoding the structure")
     return structures
+
+
+def _agreed(logits: Tensor) -> Tensor:
+    """The cells (g, g, g) that structures (votes, g, g, g) agree on most, as many as they have on average."""
+    occupied = logits > 0
+    if len(logits) == 1 or not occupied.any():
+        return occupied[0]
+    likely = torch.sigmoid(logits).mean(0)
+    count = max(1, int(occupied.sum()) // len(logits))
+    return likely >= likely.flatten().topk(count).values[-1]
 
 
 def pool_structure(structure: Structure, resolution: int) -> Structure:
