@@ -24,6 +24,7 @@ from voxlume.errors import ModelFileError
 from voxlume.mesh.read import load
 from voxlume.pipelines import model_folder
 from voxlume.pipelines.model_folder import BUNDLED, IMAGE_TO_3D, TEXTURING, ModelFolder, open_source
+from voxlume.pipelines.presets import PRESETS
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.png"))
 
@@ -101,6 +102,12 @@ def test_the_trained_model_is_whole_and_small() -> None:
         for key in folder.config.models:
             network = folder.load(key, None, torch.device("cpu"))
             assert all(bool(p.isfinite().all()) for p in network.parameters()), key
+
+
+def test_the_trained_model_samples_as_its_preset_says() -> None:
+    found, preset = ModelFolder.from_pretrained("bundled").config, PRESETS["nano"]()
+    for name in ("structure_sampler", "shape_sampler", "material_sampler", "structure_votes", "default_type"):
+        assert getattr(found, name) == getattr(preset, name), name
 
 
 def test_examples_are_cut_out_and_small() -> None:

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,8 +71,9 @@ def _generation(options: argparse.Namespace) -> None:
         options=ImageTo3DOptions(
             pipeline_type=options.type,
             seed=options.seed,
+            votes=options.votes,
             structure_sampler=sampler,
-            shape_sampler=sampler,
+            shape_sampler=replace(sampler, guidance_strength=options.shape_guidance),
             material_sampler=sampler,
         ),
         samples=options.samples,
@@ -139,6 +141,8 @@ def _parser() -> argparse.ArgumentParser:
     task.add_argument("--type", help="pipeline type; the model's own by default")
     task.add_argument("--seed", type=int, default=42, help="of the samplers")
     task.add_argument("--steps", type=int, help="of the samplers; the model's own by default")
+    task.add_argument("--votes", type=int, help="structures that decide on one; the model's own by default")
+    task.add_argument("--shape-guidance", type=float, help="1 is none; the model's own by default")
     return parser
 
 

@@ -149,7 +149,10 @@ def nano() -> Preset:
         base_resolution=256,
         image_sizes=(256, 256),
         latent_channels=latent,
+        # Chosen on held-out objects (`benchmarks/notes/training.md`).
         structure_sampler=replace(PUBLISHED_STRUCTURE, steps=6, guidance_rescale=0.0),
+        shape_sampler=replace(PUBLISHED_SHAPE, steps=6, guidance_strength=1.0),
+        material_sampler=replace(PUBLISHED_MATERIAL, steps=6),
         structure_votes=4,
     )
 
