@@ -24,9 +24,9 @@ QUALITY = 90
 
 _LARGEST_WEBP = 16383
 
-_LARGEST_LOSS = 3.0
+_LARGEST_LOSS = 2.5
 """Mean error of lossy WebP, in 255ths, above which colours are stored without loss: chroma that changes from
-texel to texel is lost at any quality, as it has half the resolution. Other textures lose 0.7 to 2."""
+texel to texel is lost at any quality, as it has half the resolution. Most textures lose 0.7 to 2."""
 
 _BLOCK = 16  # side of the squares that WebP codes
 _ONE_OF = 8  # rows of such squares, one is encoded to tell the loss
