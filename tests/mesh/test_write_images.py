@@ -93,3 +93,29 @@ def test_glb_is_valid_and_read_back(tmp_path: Path, asset: Asset, image_format: 
     assert theirs.image.shape[:2] == ours.image.shape[:2]
     if asset.materials[0].alpha_mode != "OPAQUE":
         np.testing.assert_array_equal(theirs.image[:, :, 3], ours.image[:, :, 3])
+
+
+def weave(size: int = 256) -> NDArray[np.uint8]:
+    """Threads of two colours, one texel wide."""
+    over = np.add.outer(np.arange(size), np.arange(size)) % 2 == 0
+    return np.where(over[..., None], np.uint8([180, 70, 60]), np.uint8([60, 80, 170]))
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_webp_keeps_colors_that_change_from_texel_to_texel(alpha: bool) -> None:
+    pixels = weave()
+    if alpha:
+        pixels = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+        pixels[:9, :, 3] = 0
+    fine, small = (encode_images([TextureImage(pixels, alpha=alpha)], "webp", q)[0] for q in (90, 80))
+    assert np.abs(decoded(fine).astype(int) - pixels).mean() < 2
+    # Whoever asks for small files gets what that costs.
+    assert np.abs(decoded(small)[:, :, :3].astype(int) - pixels[:, :, :3]).mean() > 20
+
+
+def test_hidden_colors_do_not_make_a_webp_large() -> None:
+    pixels = np.dstack([weave(), np.zeros((256, 256), np.uint8)])
+    pixels[:, :128] = gradient(4, 256)[:, :128]
+    pixels[:, :128, 3] = 255
+    (file,) = encode_images([TextureImage(pixels, alpha=True)], "webp")
+    assert (decoded(file) != pixels).any()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +16,16 @@ from voxlume.mesh.components import face_components
 from voxlume.mesh.fill import fill_gaps
 from voxlume.mesh.normal_map import in_tangent_space, tangent_frames
 from voxlume.mesh.source_surface import SourceSurface
+from voxlume.mesh.texel_fit import fit_texels
 from voxlume.mesh.texels import assign_texels
 from voxlume.mesh.unwrap import check_texture_size
 from voxlume.mesh.weld import weld_by_position
 from voxlume.progress import Progress, report
 
 _TEXELS_AT_ONCE = 1 << 20
+
+_COARSE = 1.0
+"""Texels per voxel below which they are fitted to points between them; with more, there is little to gain."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +62,10 @@ def bake(
 
     A texel's point on the mesh finds the nearest point of the source that faces the same way, so the far
     side of a thin wall does not show through; a part of the mesh may be wound either way, and where its
-    winding says nothing about the source's, sides are not told apart. Texels between charts are filled from
-    their neighbours at every scale, so mip-maps stay clean. The work goes in strips of rows: beside its
-    result it needs about 100 MB.
+    winding says nothing about the source's, sides are not told apart. Where voxels outnumber texels, these
+    are fitted to points between them too (:mod:`voxlume.mesh.texel_fit`), which takes four times as long.
+    Texels between charts are filled from their neighbours at every scale, so mip-maps stay clean. The work
+    goes in strips of rows: beside its result it needs about 100 MB, to fit 2048^2 texels 600 MB.
 
     Parameters
     ----------
@@ -93,28 +98,45 @@ def bake(
         frames = tangent_frames(corners, uvs[faces], _to_model_axes(normals)[faces])
         detail = np.zeros((size, size, 3), np.uint8)
     look_up = look_up_on(device, source, corners, facing)
-    strip = max(1, _TEXELS_AT_ONCE // size)
-    for first in range(0, size, strip):
-        report(progress, first, size, "baking")
-        rows = slice(first, min(first + strip, size))
-        face, weights = assign_texels(uvs, faces, size, (rows.start, rows.stop))
-        if not (face >= 0).any():
-            continue
+    for rows, face, weights in _strips(uvs, faces, size, progress, "baking"):
         values, found, place = look_up(face, weights)
         _write(face, values, base_color[rows], metallic_roughness[rows], covered[rows])
         if detail is not None:
             row, column = np.nonzero(face >= 0)
-            detail[first + row, column] = in_tangent_space(
+            detail[rows.start + row, column] = in_tangent_space(
                 source.normals(found(), place()), frames, face[row, column], weights[row, column]
             )
     if not covered.any():
         raise AssetError("the mesh's UVs touch no texel of the texture; unwrap it anew")
+    if np.count_nonzero(covered) < _COARSE * len(source.vertices):
+        fine = 2 * size
+        fine_color = np.zeros((fine, fine, 4), np.uint8)
+        fine_metallic_roughness = np.zeros((fine, fine, 3), np.uint8)
+        known = np.zeros((fine, fine), np.bool_)
+        for rows, face, weights in _strips(uvs, faces, fine, progress, "baking between texels"):
+            values, _, _ = look_up(face, weights)
+            _write(face, values, fine_color[rows], fine_metallic_roughness[rows], known[rows])
+        base_color = fit_texels(base_color, covered, fine_color, known)
+        metallic_roughness = fit_texels(metallic_roughness, covered, fine_metallic_roughness, known)
     fill_gaps(base_color, covered)
     fill_gaps(metallic_roughness, covered)
     if detail is not None:
         fill_gaps(detail, covered)
     report(progress, size, size, "baking")
     return BakedTextures(base_color, metallic_roughness, covered, detail)
+
+
+def _strips(
+    uvs: NDArray[np.float32], faces: NDArray[np.int32], size: int, progress: Progress | None, what: str
+) -> Iterator[tuple[slice, NDArray[np.int32], NDArray[np.float32]]]:
+    """Strips of rows that charts reach into, and which point of the mesh each of their texels shows."""
+    strip = max(1, _TEXELS_AT_ONCE // size)
+    for first in range(0, size, strip):
+        report(progress, first, size, what)
+        rows = slice(first, min(first + strip, size))
+        face, weights = assign_texels(uvs, faces, size, (rows.start, rows.stop))
+        if (face >= 0).any():
+            yield rows, face, weights
 
 
 _Found = tuple[NDArray[np.uint8], Callable[[], NDArray[np.int32]], Callable[[], NDArray[np.float64]]]

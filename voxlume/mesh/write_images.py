@@ -24,6 +24,13 @@ QUALITY = 90
 
 _LARGEST_WEBP = 16383
 
+_LARGEST_LOSS = 2.5
+"""Mean error of lossy WebP, in 255ths, above which colours are stored without loss: chroma that changes from
+texel to texel is lost at any quality, as it has half the resolution. Most textures lose 0.7 to 2."""
+
+_BLOCK = 16  # side of the squares that WebP codes
+_ONE_OF = 8  # rows of such squares, one is encoded to tell the loss
+
 
 @dataclass(frozen=True)
 class ImageFile:
@@ -69,8 +76,9 @@ def encode_images(
 
     PNG keeps everything. WebP and JPEG are lossy for colours; WebP stays lossless for data (normals,
     metalness, roughness, occlusion), because it halves the resolution of chroma, which in data means
-    that channels blur into each other. JPEG, at full chroma resolution, cannot hold alpha: an image whose
-    alpha is used becomes PNG.
+    that channels blur into each other, and for colours that would blur as much, such as a fine weave's,
+    unless a quality below :data:`QUALITY` asks for small files. JPEG, at full chroma resolution, cannot
+    hold alpha: an image whose alpha is used becomes PNG.
 
     Raises
     ------
@@ -196,9 +204,28 @@ def _encode(image: TextureImage, image_format: ImageFormat, quality: int) -> Ima
         picture.save(buffer, "PNG", compress_level=1)
     elif image_format == "jpeg":
         picture.save(buffer, "JPEG", quality=max(quality, 95) if image.exact else quality, subsampling=0)
-    elif image.exact:
+    elif image.exact or (quality >= QUALITY and _webp_loss(pixels, quality) > _LARGEST_LOSS):
         picture.save(buffer, "WEBP", lossless=True, quality=0, method=0, exact=True)
     else:
         # The colour of transparent texels is kept, because texture filters reach it.
         picture.save(buffer, "WEBP", quality=quality, method=0, exact=True)
     return ImageFile(buffer.getvalue(), image_format)
+
+
+def _webp_loss(pixels: NDArray[np.uint8], quality: int) -> float:
+    """Mean error of visible colours, in 255ths, that lossy WebP makes of uint8 (h, w, 3 or 4); 0 for grey.
+
+    A part is encoded and decoded: every eighth row of the squares that are coded on their own.
+    """
+    block = np.arange(len(pixels)) // _BLOCK
+    part = np.ascontiguousarray(pixels[block % _ONE_OF == min(len(pixels) // _BLOCK, _ONE_OF) // 2])
+    if pixels.shape[2] < 3 or not len(part):
+        return 0.0
+    buffer = io.BytesIO()
+    Image.fromarray(part).save(buffer, "WEBP", quality=quality, method=0, exact=True)
+    with Image.open(buffer) as picture:
+        decoded = np.asarray(picture.convert("RGB"), np.int16)
+    error = np.abs(decoded - part[:, :, :3])
+    if pixels.shape[2] == 4:
+        error = error[part[:, :, 3] > 0]
+    return float(error.mean()) if error.size else 0.0
