@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from voxlume.mesh.texel_fit import fit_texels
+from voxlume.mesh.texel_fit import error_between, fit_texels
 
 SIZE = 12
 
@@ -61,3 +61,13 @@ def test_a_constant_and_what_is_not_covered_stay(points: NDArray[np.uint8]) -> N
     points[np.kron(covered, np.ones((2, 2), bool))] = image[covered] = 77
     np.testing.assert_array_equal(fit_texels(image, covered, points, known), image)
     np.testing.assert_array_equal(fit_texels(image, ~covered, points, np.zeros_like(known)), image)
+
+
+def test_the_error_between(points: NDArray[np.uint8]) -> None:
+    everywhere, known = np.ones((SIZE, SIZE), bool), np.zeros((2 * SIZE, 2 * SIZE), bool)
+    known[5:9] = True
+    image = at_centers(points)
+    wanted = points.reshape(-1, 2).astype(float)
+    error = np.abs(bilinear_rows(SIZE) @ image.reshape(-1, 2) - wanted)[known.reshape(-1)].mean()
+    assert error_between(image, everywhere, points, known) == pytest.approx(error, rel=1e-5)
+    assert error_between(image, everywhere, points, np.zeros_like(known)) == 0

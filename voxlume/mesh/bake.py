@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from voxlume.mesh.components import face_components
 from voxlume.mesh.fill import fill_gaps
 from voxlume.mesh.normal_map import in_tangent_space, tangent_frames
 from voxlume.mesh.source_surface import SourceSurface
-from voxlume.mesh.texel_fit import fit_texels
+from voxlume.mesh.texel_fit import error_between, fit_texels
 from voxlume.mesh.texels import assign_texels
 from voxlume.mesh.unwrap import check_texture_size
 from voxlume.mesh.weld import weld_by_position
@@ -25,7 +25,10 @@ from voxlume.progress import Progress, report
 _TEXELS_AT_ONCE = 1 << 20
 
 _COARSE = 1.0
-"""Texels per voxel below which they are fitted to points between them; with more, there is little to gain."""
+"""Texels per voxel below which they may be fitted to points between them; with more, little is gained."""
+
+_FAR_OFF = 1.0
+"""Mean error of colours between texels, in 255ths, from which they are; a sixteenth of the rows tells."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +65,9 @@ def bake(
 
     A texel's point on the mesh finds the nearest point of the source that faces the same way, so the far
     side of a thin wall does not show through; a part of the mesh may be wound either way, and where its
-    winding says nothing about the source's, sides are not told apart. Where voxels outnumber texels, these
-    are fitted to points between them too (:mod:`voxlume.mesh.texel_fit`), which takes four times as long.
+    winding says nothing about the source's, sides are not told apart. Where voxels outnumber texels and
+    colours between texels would be far off, these are fitted to points between them too
+    (:mod:`voxlume.mesh.texel_fit`), which takes four times as long.
     Texels between charts are filled from their neighbours at every scale, so mip-maps stay clean. The work
     goes in strips of rows: beside its result it needs about 100 MB, to fit 2048^2 texels 600 MB.
 
@@ -98,7 +102,7 @@ def bake(
         frames = tangent_frames(corners, uvs[faces], _to_model_axes(normals)[faces])
         detail = np.zeros((size, size, 3), np.uint8)
     look_up = look_up_on(device, source, corners, facing)
-    for rows, face, weights in _strips(uvs, faces, size, progress, "baking"):
+    for rows, face, weights in _strips(uvs, faces, size, _all_rows(size), progress, "baking"):
         values, found, place = look_up(face, weights)
         _write(face, values, base_color[rows], metallic_roughness[rows], covered[rows])
         if detail is not None:
@@ -113,11 +117,18 @@ def bake(
         fine_color = np.zeros((fine, fine, 4), np.uint8)
         fine_metallic_roughness = np.zeros((fine, fine, 3), np.uint8)
         known = np.zeros((fine, fine), np.bool_)
-        for rows, face, weights in _strips(uvs, faces, fine, progress, "baking between texels"):
-            values, _, _ = look_up(face, weights)
-            _write(face, values, fine_color[rows], fine_metallic_roughness[rows], known[rows])
-        base_color = fit_texels(base_color, covered, fine_color, known)
-        metallic_roughness = fit_texels(metallic_roughness, covered, fine_metallic_roughness, known)
+
+        def between(strips: Sequence[slice]) -> None:
+            for rows, face, weights in _strips(uvs, faces, fine, strips, progress, "baking between texels"):
+                values, _, _ = look_up(face, weights)
+                _write(face, values, fine_color[rows], fine_metallic_roughness[rows], known[rows])
+
+        tried = [slice(at, at + fine // 64) for at in range(fine // 8, fine, fine // 4)]
+        between(tried)
+        if error_between(base_color, covered, fine_color, known) > _FAR_OFF:
+            between(_all_rows(fine))
+            base_color = fit_texels(base_color, covered, fine_color, known)
+            metallic_roughness = fit_texels(metallic_roughness, covered, fine_metallic_roughness, known)
     fill_gaps(base_color, covered)
     fill_gaps(metallic_roughness, covered)
     if detail is not None:
@@ -126,14 +137,23 @@ def bake(
     return BakedTextures(base_color, metallic_roughness, covered, detail)
 
 
+def _all_rows(size: int) -> list[slice]:
+    """Strips of a square image that are worked on at once."""
+    strip = max(1, _TEXELS_AT_ONCE // size)
+    return [slice(first, min(first + strip, size)) for first in range(0, size, strip)]
+
+
 def _strips(
-    uvs: NDArray[np.float32], faces: NDArray[np.int32], size: int, progress: Progress | None, what: str
+    uvs: NDArray[np.float32],
+    faces: NDArray[np.int32],
+    size: int,
+    strips: Sequence[slice],
+    progress: Progress | None,
+    what: str,
 ) -> Iterator[tuple[slice, NDArray[np.int32], NDArray[np.float32]]]:
     """Strips of rows that charts reach into, and which point of the mesh each of their texels shows."""
-    strip = max(1, _TEXELS_AT_ONCE // size)
-    for first in range(0, size, strip):
-        report(progress, first, size, what)
-        rows = slice(first, min(first + strip, size))
+    for rows in strips:
+        report(progress, rows.start, size, what)
         face, weights = assign_texels(uvs, faces, size, (rows.start, rows.stop))
         if (face >= 0).any():
             yield rows, face, weights

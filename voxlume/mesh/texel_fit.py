@@ -38,6 +38,21 @@ def fit_texels(
     return np.rint(np.clip(texels, 0, 255)).astype(np.uint8)
 
 
+def error_between(
+    image: NDArray[np.uint8], covered: NDArray[np.bool_], points: NDArray[np.uint8], known: NDArray[np.bool_]
+) -> float:
+    """Mean error of the bilinear look-up at the points that count, over all channels; 0 if none does.
+
+    Parameters
+    ----------
+    image, covered, points, known : as for :func:`fit_texels`.
+    """
+    error = np.zeros(points.shape, np.float32)
+    _errors(image.astype(np.float32), covered, points, known, error)
+    # Points that do not count add nothing above; most of those that are known count.
+    return float(np.abs(error).sum() / max(1, np.count_nonzero(known) * points.shape[2]))
+
+
 @inner_kernel
 def _around(fine: int, size: int) -> tuple[int, int]:
     """The nearer and the farther of the two texels around a point of the finer grid, on one axis."""
