@@ -30,7 +30,8 @@ def test_nothing_is_left_to_compile(tmp_path: Path) -> None:
     before = compiled()
     assert sum(before.values()) > 50
     ball = small_object(0.6)
-    rough = replace(ball, attributes=np.full((len(ball), 6), 0.9, np.float32))
+    noise = np.random.default_rng(0).uniform(0.5, 1, (len(ball), 6)).astype(np.float32)
+    rough = replace(ball, attributes=noise)
     opaque = replace(
         ball, attributes=np.ones((len(ball), 6), np.float32), dual_vertices=ball.dual_vertices * 0.8
     )

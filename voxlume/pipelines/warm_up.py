@@ -19,7 +19,7 @@ from voxlume.pipelines.sanity import check_ovoxel
 from voxlume.progress import Progress, report
 from voxlume.render.picture import contact_sheet
 
-RESOLUTION = 32
+RESOLUTION = 40
 
 
 def warm_up(progress: Progress | None = None) -> None:
@@ -29,12 +29,13 @@ def warm_up(progress: Progress | None = None) -> None:
     ------
     Cancelled : by the callback.
     """
-    options = ExportOptions(TexturedOptions(faces=1000, texture_size=128))
     with tempfile.TemporaryDirectory() as folder:
-        for done, alpha in enumerate((0.3, 1.0)):
+        # The second has more voxels than texels, and a pattern as fine.
+        for done, (alpha, texture_size) in enumerate(((0.3, 128), (1.0, 64))):
             report(progress, done, 2, "compiling")
             ovoxel, _ = check_ovoxel(small_object(alpha))
             path = Path(folder) / "object.glb"
+            options = ExportOptions(TexturedOptions(faces=1000, texture_size=texture_size))
             asset = export(ovoxel, path, options).asset
             assert asset is not None
             for surface in (asset, load(path)):  # read-only textures have kernels of their own
@@ -56,6 +57,7 @@ def small_object(alpha: float) -> OVoxel:
             touched |= np.roll(crossed[..., axis], shift, [a for a in axes if a != axis])
     coords = np.argwhere(touched).astype(np.int32)
     attributes = np.full((len(coords), 6), [0.7, 0.4, 0.2, 0.0, 0.5, 1.0], np.float32)
+    attributes[coords.sum(1) % 2 == 0, 0] = 0.2
     attributes[coords[:, 2] > n // 2, 5] = alpha
     return OVoxel(
         resolution=n,
