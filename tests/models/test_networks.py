@@ -257,11 +257,13 @@ def test_networks_of_one_configuration_share_nothing(config: NetworkConfig) -> N
     """Also those on the meta device, which are copies of one."""
     first, other = build(config, "meta"), build(config, "meta")
     first.register_forward_hook(lambda *_: None)
+    first.register_buffer("own", torch.zeros(1), persistent=False)
     first.half().requires_grad_(False).eval()
     assert {p.dtype for p in other.parameters()} == {torch.float32}
     assert all(p.requires_grad for p in other.parameters())
     assert other.training
     assert not other._forward_hooks
+    assert not other._non_persistent_buffers_set
     assert not {id(m) for m in first.modules()} & {id(m) for m in other.modules()}
     assert {k: v.shape for k, v in other.state_dict().items()} == {
         k: v.shape for k, v in build(config).state_dict().items()

@@ -71,10 +71,10 @@ def _shapes(config: NetworkConfig) -> nn.Module:
 
 
 def _copied(module: nn.Module) -> nn.Module:
-    """A copy that shares nothing that a module changes: parameters, submodules and dictionaries are new."""
+    """A copy that shares nothing that a module changes: parameters, submodules, dictionaries and sets."""
     copy = module.__new__(type(module))
     for name, value in vars(module).items():
-        copy.__dict__[name] = value.copy() if isinstance(value, dict) else value
+        copy.__dict__[name] = value.copy() if isinstance(value, dict | set) else value
     for name, parameter in module._parameters.items():
         if parameter is not None:
             copy._parameters[name] = nn.Parameter(parameter.data, parameter.requires_grad)
