@@ -178,18 +178,13 @@ class _Packings:
 
     def _begin(self, shapes: _Shapes | None, stop: NDArray[np.bool_]) -> Future[NDArray[np.int32]]:
         if shapes is not None:
-            return self._threads.submit(_places, shapes, stop)
+            return self._threads.submit(_place_charts, *shapes, stop)
         nowhere: Future[NDArray[np.int32]] = Future()
         nowhere.set_result(np.empty((0, 3), np.int32))
         return nowhere
 
     def at(self, scale: float) -> NDArray[np.int32]:
         return self._begun[scale][0].result()
-
-
-def _places(shapes: _Shapes, stop: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Column, row and turn of every chart's box, int32 (c, 3); empty if the grid is too small."""
-    return _place_charts(*shapes, stop)
 
 
 def _shapes_at(
