@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,27 @@ def test_dressed_copies_stay_with_their_model(tmp_path: Path) -> None:
     assert len(train) + len(held_out) == 3 * 40
     assert not {source.path for source in train} & {source.path for source in held_out}
     assert len({source.seed for source in train if source.kind == "dressed"}) > len(train) // 2
+
+
+def test_composed_objects(tmp_path: Path) -> None:
+    write_collection(tmp_path / "open", 6)
+    settings = replace(SETTINGS, composed=1)
+    assert build(tmp_path / "store", settings, open_assets=tmp_path / "open", splits=["train"]) == []
+    train = VoxelStore.load(tmp_path / "store")
+    assert train.kinds.count("composed") == train.kinds.count("open") == len(train) / 2
+    composed = {name for name, kind in zip(train.names, train.kinds, strict=True) if kind == "composed"}
+    assert {name.removesuffix("*0") for name in composed} == set(train.names) - composed
+
+
+def test_stores_of_before_go_on(tmp_path: Path) -> None:
+    settings = replace(WITHOUT, procedural=1)
+    build(tmp_path, settings, splits=["train"])
+    index = json.loads((tmp_path / "index.json").read_text())
+    del index["settings"]["composed"]
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    assert build(tmp_path, settings, splits=["train"]) == []
+    with pytest.raises(VoxlumeError, match="other settings"):
+        build(tmp_path, replace(settings, composed=1), splits=["train"])
 
 
 def test_bad_objects_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,6 +142,8 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         build(tmp_path, WITHOUT)
     with pytest.raises(VoxlumeError, match="resolution 0"):
         BuildSettings(resolution=0)
+    with pytest.raises(VoxlumeError, match="negative"):
+        BuildSettings(composed=-1)
     with pytest.raises(VoxlumeError, match="negative"):
         BuildSettings(procedural=-1)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.data_room.collection import write_collection
+from voxlume.data.open_assets import read_collection
 from voxlume.data.procedural import FAMILIES, HELD_OUT_FAMILIES
 from voxlume.data.sources import SPLITS, mesh_sources, open_sources, procedural_sources, shuffled
 from voxlume.errors import VoxlumeError
@@ -52,6 +53,34 @@ def test_warped_copies_are_for_training(tmp_path: Path) -> None:
     assert min(np.abs(a - b).max() for a, b in combinations(ratios, 2)) > 0.01
     held_out = open_sources(tmp_path, "held_out", dressed=1, warped=2)
     assert {source.kind for source in held_out} <= {"open", "dressed"}
+
+
+def test_composed_objects_hold_nothing_held_back(tmp_path: Path) -> None:
+    write_collection(tmp_path, 40)
+    held_back = {asset.path for asset in read_collection(tmp_path) if asset.held_back}
+    assert held_back
+    sources = open_sources(tmp_path, dressed=0, composed=3)
+    composed = [source for source in sources if source.kind == "composed"]
+    assert len(composed) == 3 * (40 - len(held_back)) == 3 * len(sources) // 4
+    assert not held_back & {path for source in composed for path in (source.path, *source.others)}
+    assert {len(source.others) for source in composed} == {1, 2, 3}
+    assert len({source.others for source in composed}) > 0.9 * len(composed)
+    assert {source.kind for source in open_sources(tmp_path, "held_out", composed=3)} == {"open", "dressed"}
+
+
+def test_composed_objects_are_repeatable(tmp_path: Path) -> None:
+    write_collection(tmp_path, 10)
+    sources = [s for s in open_sources(tmp_path, composed=1) if s.kind == "composed"]
+    names = set()
+    for source in sources[:6]:
+        first, second = source.make(), source.make()
+        assert first.name == source.name
+        names |= {material.name for material in first.materials}
+        for one, other in zip(first.meshes, second.meshes, strict=True):
+            np.testing.assert_array_equal(one.vertices, other.vertices)
+        assert np.isfinite(first.bounds()).all()
+    assert {source.seed % 2 for source in sources} == {0, 1}
+    assert len(names) > 1, "some are dressed"
 
 
 def test_order() -> None:

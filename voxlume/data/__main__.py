@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
             open_assets=options.open_assets is not None,
             dressed=options.dressed,
             warped=options.warped,
+            composed=options.composed,
             max_voxels=options.max_voxels,
         )
         bad = build(
@@ -86,6 +87,12 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=defaults.warped,
         help="copies of every open asset to train on in other proportions",
+    )
+    command.add_argument(
+        "--composed",
+        type=int,
+        default=defaults.composed,
+        help="objects put together of every open asset to train on and some others",
     )
     command.add_argument(
         "--max-voxels", type=int, default=0, help="leave larger objects out (0: 12 resolution^2)"

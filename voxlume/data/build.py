@@ -47,6 +47,7 @@ class BuildSettings:
     open_assets : the collection's models take part.
     dressed : further copies of every model of the collection in procedural materials.
     warped : further copies of those that are trained on in other proportions.
+    composed : objects put together of every one of those and some others.
     max_voxels : objects with more are left out.
     """
 
@@ -56,12 +57,14 @@ class BuildSettings:
     open_assets: bool = True
     dressed: int = 1
     warped: int = 0
+    composed: int = 0
     max_voxels: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.resolution <= 2048:
             raise VoxlumeError(f"resolution {self.resolution} is not possible, choose 1 to 2048")
-        if min(self.procedural, self.held_out, self.dressed, self.warped, self.max_voxels) < 0:
+        counts = (self.procedural, self.held_out, self.dressed, self.warped, self.composed)
+        if min(*counts, self.max_voxels) < 0:
             raise VoxlumeError("a number of objects or voxels cannot be negative")
         if not self.max_voxels:
             object.__setattr__(self, "max_voxels", VOXELS_PER_FACE_OF_CUBE * self.resolution**2)
@@ -71,7 +74,7 @@ class BuildSettings:
         count = self.procedural if split == "train" else self.held_out
         sources = procedural_sources(count, split) if count else []
         if collection is not None:
-            sources += open_sources(collection, split, self.dressed, self.warped)
+            sources += open_sources(collection, split, self.dressed, self.warped, self.composed)
         return shuffled(sources)
 
 
@@ -124,7 +127,8 @@ def _prepare(out: Path, settings: BuildSettings, open_assets: str | Path | None)
     wanted = asdict(settings)
     if (out / INDEX).exists():
         found = read_index(out).get("settings")
-        if found != wanted:
+        # A store of before there were composed objects has none.
+        if not isinstance(found, dict) or {"composed": 0, **found} != wanted:
             raise VoxlumeError(f"{out} was begun with other settings ({found}); use the same or a new folder")
     elif any(out.iterdir()):
         raise VoxlumeError(f"{out} holds something that is no voxel store; choose a new folder")

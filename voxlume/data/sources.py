@@ -17,9 +17,10 @@ from voxlume.asset import Asset
 from voxlume.data.open_assets import MANIFEST, read_collection
 from voxlume.errors import VoxlumeError
 
-Kind = Literal["procedural", "open", "dressed", "warped", "mesh"]
+Kind = Literal["procedural", "open", "dressed", "warped", "composed", "mesh"]
 """Made from a seed; from the open collection as it is; from there in a procedural material; from there in
-other proportions, half of them in a procedural material; a user's file."""
+other proportions, half of them in a procedural material; put together of several from there, half of them in
+procedural materials and a quarter in other proportions; a user's file."""
 
 Split = Literal["train", "held_out", "held_out_families"]
 SPLITS: tuple[Split, ...] = ("train", "held_out", "held_out_families")
@@ -37,9 +38,10 @@ class Source:
     Attributes
     ----------
     name : unique in a data set.
-    seed : of a procedural object, or of what was done to a dressed or warped one.
+    seed : of a procedural object, or of what was done to a dressed, warped or composed one.
     family : of a procedural object; None lets the seed draw it.
     path : of the file, for the other kinds.
+    others : further files, of which a composed object has parts.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Source:
     seed: int = 0
     family: str | None = None
     path: Path | None = None
+    others: tuple[Path, ...] = ()
 
     def make(self) -> Asset:
         """The object, in its own units in the glTF frame.
@@ -55,13 +58,15 @@ class Source:
         ------
         AssetError : a file cannot be read.
         """
-        from voxlume.data.procedural import dress, make_object, warp
+        from voxlume.data.procedural import compose, dress, make_object, warp
         from voxlume.mesh.read import load
 
         asset = make_object(self.seed, self.family) if self.path is None else load(self.path)
-        if self.kind == "warped":
+        if self.kind == "composed":
+            asset = compose([asset, *(load(path) for path in self.others)], self.seed)
+        if self.kind == "warped" or (self.kind == "composed" and self.seed % 4 == 0):
             asset = warp(asset, self.seed)
-        if self.kind == "dressed" or (self.kind == "warped" and self.seed % 2):
+        if self.kind == "dressed" or (self.kind in ("warped", "composed") and self.seed % 2):
             asset = dress(asset, self.seed)
         return replace(asset, name=self.name)
 
@@ -81,13 +86,15 @@ def procedural_sources(count: int, split: Split = "train") -> list[Source]:
 
 
 def open_sources(
-    folder: str | Path, split: Split = "train", dressed: int = 1, warped: int = 0
+    folder: str | Path, split: Split = "train", dressed: int = 1, warped: int = 0, composed: int = 0
 ) -> list[Source]:
     """The open collection's part of a split: every model as it is, and ``dressed`` times in other materials.
 
     Parameters
     ----------
     warped : copies of every model in other proportions, in the training split alone.
+    composed : objects put together of every model and one to three others, in the training split alone and
+        of its models alone.
 
     Raises
     ------
@@ -96,9 +103,8 @@ def open_sources(
     if split == "held_out_families":
         return []
     sources = []
-    for asset in read_collection(folder):
-        if asset.held_back != (split == "held_out"):
-            continue
+    assets = [asset for asset in read_collection(folder) if asset.held_back == (split == "held_out")]
+    for asset in assets:
         sources.append(Source(asset.name, "open", path=asset.path))
         for variant in range(dressed):
             seed = _hash(asset.name, variant)
@@ -106,6 +112,12 @@ def open_sources(
         for variant in range(warped if split == "train" else 0):
             name = f"{asset.name}~{variant}"
             sources.append(Source(name, "warped", _hash(name, variant), path=asset.path))
+        for variant in range(composed if split == "train" else 0):
+            name = f"{asset.name}*{variant}"
+            seed = _hash(name, variant)
+            numbers = [_hash(name, variant + 1 + i) for i in range(1 + seed // 4 % 3)]
+            others = tuple(assets[number % len(assets)].path for number in numbers)
+            sources.append(Source(name, "composed", seed, path=asset.path, others=others))
     return sources
 
 

@@ -29,6 +29,7 @@ from voxlume.data.procedural import (
     tools,
     vehicles,
 )
+from voxlume.data.procedural.composing import compose
 from voxlume.data.procedural.dressing import dress
 from voxlume.data.procedural.warping import warp
 from voxlume.errors import VoxlumeError
@@ -86,4 +87,4 @@ def make_object(seed: int, family: str | None = None) -> Asset:
     return replace(asset, name=f"{name}-{seed}")
 
 
-__all__ = ["FAMILIES", "HELD_OUT_FAMILIES", "dress", "family_of", "make_object", "warp"]
+__all__ = ["FAMILIES", "HELD_OUT_FAMILIES", "compose", "dress", "family_of", "make_object", "warp"]
