@@ -106,7 +106,7 @@ def test_the_trained_model_is_whole_and_small() -> None:
 
 def test_the_trained_model_samples_as_its_preset_says() -> None:
     found, preset = ModelFolder.from_pretrained("bundled").config, PRESETS["nano"]()
-    for name in ("structure_sampler", "shape_sampler", "material_sampler", "structure_votes", "default_type"):
+    for name in ("structure_sampler", "shape_sampler", "material_sampler", "default_type"):
         assert getattr(found, name) == getattr(preset, name), name
 
 

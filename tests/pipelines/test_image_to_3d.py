@@ -18,10 +18,12 @@ from safetensors.torch import load_file, save_file
 
 from voxlume.errors import Cancelled, MemoryBudgetError, ModelFileError, VoxelFileError, VoxlumeError
 from voxlume.flow.forecast import Forecast
+from voxlume.flow.sampler import SamplingParameters
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.pipelines import stages
 from voxlume.pipelines.image_to_3d import Generated, ImageTo3D, ImageTo3DOptions, SamplerOptions
 from voxlume.pipelines.pipeline_type import parse_type, type_of_resolution
+from voxlume.sparse.tensor import SparseTensor
 
 Options = Callable[..., ImageTo3DOptions]
 Array = NDArray[np.uint8]
@@ -72,29 +74,66 @@ def test_a_seed_means_the_same(pipeline: ImageTo3D, picture: Array, quick: Optio
 def test_structures_vote(pipeline: ImageTo3D, picture: Array, quick: Options) -> None:
     """What is kept is in one of the voters at least, and as much as they have on average."""
     condition = pipeline.condition(picture)
-    parameters = quick().structure_sampler.applied_to(pipeline.folder.config.structure_sampler)
-    latent = stages._structure_latent(pipeline.networks, condition, [3, 4], parameters, stages.Sampling(), 3)
+    voting = replace(quick().structure_sampler, votes=3)
+    parameters = voting.applied_to(pipeline.folder.config.structure_sampler)
+    latent = stages._structure_latent(pipeline.networks, condition, [3, 4], parameters, stages.Sampling())
     alone = stages.decode_structure(pipeline.networks, latent)
     voted = stages.decode_structure(pipeline.networks, latent, votes=3)
     assert len(alone) == 6
     assert len(voted) == 2
     for number, structure in enumerate(voted):
-        voters = [{tuple(c) for c in s.coords.tolist()} for s in alone[3 * number : 3 * number + 3]]
+        voters = [{tuple(c) for c in s.coords.tolist()} for s in alone[number::2]]
         cells = {tuple(c) for c in structure.coords.tolist()}
         assert len(cells) == sum(map(len, voters)) // 3
         assert set.intersection(*voters) <= cells
         assert cells not in voters
     seen: list[int] = []
-    options = quick(num_samples=2, seed=3, votes=3)
+    options = quick(num_samples=2, seed=3, structure_sampler=voting)
     made = pipeline.run(
         picture, options, preview=lambda what, _, x: seen.append(len(x)) if what == "structure" else None
     )  # type: ignore[arg-type]
     assert set(seen) == {2}
     assert [torch.equal(m.structure.coords, v.coords) for m, v in zip(made, voted, strict=True)] == [True] * 2
-    first = pipeline.run(picture, quick(num_samples=2, seed=3, votes=1))
-    assert [torch.equal(f.structure.coords, s.coords) for f, s in zip(first, alone[::3], strict=True)] == [
+    first = pipeline.run(picture, quick(num_samples=2, seed=3))
+    assert [torch.equal(f.structure.coords, s.coords) for f, s in zip(first, alone[:2], strict=True)] == [
         True
     ] * 2
+
+
+def test_shapes_and_materials_are_the_mean_of_those_that_vote(
+    pipeline: ImageTo3D, picture: Array, quick: Options
+) -> None:
+    networks, condition, seeds = pipeline.networks, pipeline.condition(picture), [3, 4]
+    options = quick(num_samples=2, seed=3)
+    structures = pipeline.structures(condition, seeds, options, stages.Sampling())
+    cells = [stages.pool_structure(structure, 8) for structure in structures]
+    alone = SamplingParameters(steps=2)
+    voting = replace(alone, votes=3)
+    shown: list[int] = []
+
+    def preview(what: str, step: int, state: object) -> None:
+        assert isinstance(state, SparseTensor)
+        shown.append(state.batch_size)
+
+    shapes = stages.sample_shape(
+        networks, condition, cells, seeds, voting, stages.Sampling(preview=preview), high=False
+    )
+    assert shown == [2, 2]
+    streams = [stages.LOW_SHAPE_NOISE + stages.VOTING_NOISE * vote for vote in range(3)]
+    each = [
+        stages.sample_shape(networks, condition, cells, seeds, alone, high=False, stream=stream)
+        for stream in streams
+    ]
+    for number, shape in enumerate(shapes):
+        features = torch.stack([voter[number].features for voter in each])
+        assert not torch.equal(features[0], features[1])
+        assert torch.allclose(shape.features, features.mean(0), atol=1e-5)
+        assert torch.equal(shape.coords, cells[number].coords)
+    first = stages.sample_material(networks, condition, shapes, seeds, alone, high=False)
+    mean = stages.sample_material(networks, condition, shapes, seeds, voting, high=False)
+    single = stages.sample_material(networks, condition, shapes[1:], seeds[1:], voting, high=False)
+    assert not torch.allclose(first[0].features, mean[0].features, atol=1e-3)
+    assert torch.allclose(single[0].features, mean[1].features, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["512", "1024_cascade"])
@@ -318,7 +357,7 @@ def test_impossible_options(pipeline: ImageTo3D, picture: Array) -> None:
         {"seed": 2**40},
         {"max_num_tokens": 0},
         {"refine": -1},
-        {"votes": 0},
+        {"structure_sampler": SamplerOptions(votes=0)},
         {"shape_sampler": SamplerOptions(steps=0)},
         {"shape_sampler": SamplerOptions(rescale_t=0)},
         {"structure_sampler": SamplerOptions(guidance_rescale=2)},
@@ -375,7 +414,7 @@ def test_a_missing_network_is_named_before_any_work(
         (lambda a: a.update(shape_slat_sampler={"params": {"steps": "many"}}), "steps = 'many'"),
         (lambda a: a.update(models=3), "args.models"),
         (lambda a: a.update(base_resolution=-1), "base_resolution"),
-        (lambda a: a.update(structure_votes=0), "structure_votes"),
+        (lambda a: a["shape_slat_sampler"]["params"].update(votes=0), "votes = 0"),
     ],
 )
 def test_wrong_descriptions(

@@ -39,8 +39,6 @@ class Generate:
     """How many different objects; OUT gets a number before its ending."""
     max_num_tokens: int = 49152
     """A cascade lowers its resolution until it has fewer cells."""
-    votes: int | None = None
-    """Structures that are sampled and decide on one together (default: the model's, usually 1)."""
     refine: int = 0
     """How often to sample the shape again on the decoded shape."""
     steps: int | None = None
@@ -126,7 +124,6 @@ class Generate:
             seed=self.seed,
             num_samples=self.num_samples,
             max_num_tokens=self.max_num_tokens,
-            votes=self.votes,
             refine=self.refine,
             material=self.texture,
             views=self.views,

@@ -23,6 +23,8 @@ class Sampler:
     """Above 1: more of the steps near the noise."""
     guidance_interval: tuple[float, float] | None = None
     """Times, from 1 (noise) down to 0, between which guidance acts."""
+    votes: int | None = None
+    """Samples that decide on one result together."""
 
     def options(self, steps: int | None = None) -> SamplerOptions:
         """For the pipelines; ``steps`` counts where this sampler has none of its own."""
@@ -34,4 +36,5 @@ class Sampler:
             self.guidance_rescale,
             self.rescale_t,
             self.guidance_interval,
+            self.votes,
         )

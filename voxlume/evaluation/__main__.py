@@ -64,14 +64,13 @@ def _generation(options: argparse.Namespace) -> None:
     from voxlume.pipelines.image_to_3d import ImageTo3D, ImageTo3DOptions, SamplerOptions
 
     pipeline = ImageTo3D.from_pretrained(options.model, device=options.device)
-    sampler = SamplerOptions(steps=options.steps)
+    sampler = SamplerOptions(steps=options.steps, votes=options.votes)
     report, tiles = task.evaluate_generation(
         pipeline,
         _groups(options),
         options=ImageTo3DOptions(
             pipeline_type=options.type,
             seed=options.seed,
-            votes=options.votes,
             structure_sampler=sampler,
             shape_sampler=replace(sampler, guidance_strength=options.shape_guidance),
             material_sampler=sampler,
@@ -141,7 +140,9 @@ def _parser() -> argparse.ArgumentParser:
     task.add_argument("--type", help="pipeline type; the model's own by default")
     task.add_argument("--seed", type=int, default=42, help="of the samplers")
     task.add_argument("--steps", type=int, help="of the samplers; the model's own by default")
-    task.add_argument("--votes", type=int, help="structures that decide on one; the model's own by default")
+    task.add_argument(
+        "--votes", type=int, help="samples that decide on one in every stage; the model's own by default"
+    )
     task.add_argument("--shape-guidance", type=float, help="1 is none; the model's own by default")
     return parser
 

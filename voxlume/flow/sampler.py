@@ -12,10 +12,17 @@ from voxlume.flow.schedule import SIGMA_MIN, clean_state, sampling_times
 from voxlume.flow.state import State, values_of, with_values
 from voxlume.progress import Progress, report
 
+MOST_VOTES = 64
+"""Samples that may decide on one result."""
+
 
 @dataclass(frozen=True)
 class SamplingParameters:
-    """The parameters of one sampling run, under the names that model folders and users give them."""
+    """The parameters of one sampling run, under the names that model folders and users give them.
+
+    ``votes`` is ours: so many samples are drawn and decide on one result together, see
+    :mod:`voxlume.pipelines.stages`.
+    """
 
     steps: int = 12
     rescale_t: float = 3.0
@@ -23,6 +30,7 @@ class SamplingParameters:
     guidance_rescale: float = 0.5
     guidance_interval: tuple[float, float] = (0.6, 1.0)
     sigma_min: float = SIGMA_MIN
+    votes: int = 1
 
     @property
     def guidance(self) -> Guidance:

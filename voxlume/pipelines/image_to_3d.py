@@ -14,7 +14,7 @@ from PIL import Image
 
 from voxlume.errors import ModelFileError, VoxlumeError
 from voxlume.flow.forecast import Forecast
-from voxlume.flow.sampler import SamplingParameters
+from voxlume.flow.sampler import MOST_VOTES, SamplingParameters
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.pipelines import stages
 from voxlume.pipelines.memory import Networks, pick_device
@@ -47,6 +47,8 @@ class SamplerOptions:
     guidance_rescale : 0 .. 1.
     rescale_t : above 1 spends more of the steps near the noise.
     guidance_interval : the times at which guidance acts.
+    votes : samples that decide on one result: structures as :func:`.stages.sample_structure` says, of shapes
+        and materials the mean.
     """
 
     steps: int | None = None
@@ -54,6 +56,7 @@ class SamplerOptions:
     guidance_rescale: float | None = None
     rescale_t: float | None = None
     guidance_interval: tuple[float, float] | None = None
+    votes: int | None = None
 
     def applied_to(self, parameters: SamplingParameters) -> SamplingParameters:
         """The model's parameters with the caller's in place.
@@ -66,6 +69,8 @@ class SamplerOptions:
         result = replace(parameters, **given)
         if not 1 <= result.steps <= 10_000:
             raise VoxlumeError(f"{result.steps} steps are not possible; choose 1 to 10000")
+        if not 1 <= result.votes <= MOST_VOTES:
+            raise VoxlumeError(f"{result.votes} votes are not possible; choose 1 to {MOST_VOTES}")
         if not result.rescale_t > 0:
             raise VoxlumeError(f"rescale_t {result.rescale_t} is not possible; it must be above 0")
         if not 0 <= result.guidance_rescale <= 1:
@@ -83,7 +88,6 @@ class ImageTo3DOptions:
     seed : of the first sample; the others count on from it. None is 42, or what a saved run had.
     num_samples : how many different objects to make of the same pictures, sampled together.
     max_num_tokens : a cascade lowers its resolution until it has fewer cells.
-    votes : structures that decide on one, see :func:`.stages.sample_structure`; None is the model's default.
     refine : how often to take the decoded shape as a better structure and sample the shape again.
     material : False makes bare geometry.
     views, background, forecast : see :class:`.stages.Sampling` and :mod:`.preprocess`.
@@ -94,7 +98,6 @@ class ImageTo3DOptions:
     seed: int | None = None
     num_samples: int = 1
     max_num_tokens: int = DEFAULT_MAX_TOKENS
-    votes: int | None = None
     refine: int = 0
     material: bool = True
     views: Views = "cycle"
@@ -112,8 +115,6 @@ class ImageTo3DOptions:
             raise VoxlumeError(f"seed {self.seed} is not a 32-bit number")
         if self.max_num_tokens < 1:
             raise VoxlumeError(f"max_num_tokens {self.max_num_tokens} is not possible; choose 1 or more")
-        if self.votes is not None and not 1 <= self.votes <= 64:
-            raise VoxlumeError(f"{self.votes} votes are not possible; choose 1 to 64")
         if not 0 <= self.refine <= 8:
             raise VoxlumeError(f"refine {self.refine} is not possible; choose 0 to 8")
 
@@ -254,8 +255,7 @@ class ImageTo3D:
     ) -> list[Structure]:
         """One structure for each seed, on the structure decoder's own grid."""
         parameters = options.structure_sampler.applied_to(self.folder.config.structure_sampler)
-        votes = options.votes or self.folder.config.structure_votes
-        return stages.sample_structure(self.networks, condition, seeds, parameters, sampling, votes)
+        return stages.sample_structure(self.networks, condition, seeds, parameters, sampling)
 
     def low_shapes(
         self,

@@ -19,7 +19,13 @@ from torch import Tensor, nn
 
 import voxlume
 from voxlume.errors import ModelFileError
-from voxlume.flow.sampler import PUBLISHED_MATERIAL, PUBLISHED_SHAPE, PUBLISHED_STRUCTURE, SamplingParameters
+from voxlume.flow.sampler import (
+    MOST_VOTES,
+    PUBLISHED_MATERIAL,
+    PUBLISHED_SHAPE,
+    PUBLISHED_STRUCTURE,
+    SamplingParameters,
+)
 from voxlume.models.published import NetworkConfig, parse_dinov3
 from voxlume.pipelines import hub
 from voxlume.pipelines.checkpoint import load_image_encoder, load_network, read_config, read_header, read_json
@@ -70,9 +76,6 @@ class PipelineConfig:
     base_resolution : the O-Voxel grid of the low-resolution networks, half that of the others. Ours; a
         published file does not have it and means 512.
     image_sizes : picture size in pixels for the low- and the high-resolution networks. Ours, as above.
-    structure_votes : structures that are sampled for one, see :func:`.stages.sample_structure`. Ours; a
-        published file does not have it and means 1.
-    image_encoder, image_encoder_args : the encoder's class name and arguments.
     """
 
     models: Mapping[str, str]
@@ -84,7 +87,6 @@ class PipelineConfig:
     default_type: str = "1024_cascade"
     base_resolution: int = PUBLISHED_BASE_RESOLUTION
     image_sizes: tuple[int, int] = (512, 1024)
-    structure_votes: int = 1
     image_encoder: str = "DinoV3FeatureExtractor"
     image_encoder_args: Mapping[str, Any] = field(default_factory=dict)
 
@@ -367,9 +369,6 @@ def parse_pipeline(content: Mapping[str, Any]) -> PipelineConfig:
         raise ValueError(f"image_sizes = {sizes!r} must be two picture sizes in pixels")
     if not _is_count(base, 1 << 14):
         raise ValueError(f"base_resolution = {base!r} must be a grid size")
-    votes = args.get("structure_votes", 1)
-    if not _is_count(votes, 64):
-        raise ValueError(f"structure_votes = {votes!r} must be 1 to 64")
     return PipelineConfig(
         models=dict(models),
         structure_sampler=_sampler(args, "sparse_structure_sampler", PUBLISHED_STRUCTURE),
@@ -380,7 +379,6 @@ def parse_pipeline(content: Mapping[str, Any]) -> PipelineConfig:
         default_type=str(args.get("default_pipeline_type", "1024_cascade")),
         base_resolution=base,
         image_sizes=(sizes[0], sizes[1]),
-        structure_votes=votes,
         image_encoder=str(encoder.get("name", "DinoV3FeatureExtractor")),
         image_encoder_args=encoder_args,
     )
@@ -398,6 +396,9 @@ def _sampler(args: Mapping[str, Any], key: str, default: SamplingParameters) -> 
     steps = params.get("steps", default.steps)
     if not _is_count(steps, 10_000):
         raise ValueError(f"{key}: steps = {steps!r} must be a positive whole number")
+    votes = params.get("votes", default.votes)
+    if not _is_count(votes, MOST_VOTES):
+        raise ValueError(f"{key}: votes = {votes!r} must be 1 to {MOST_VOTES}")
     return SamplingParameters(
         steps=steps,
         rescale_t=_number(params.get("rescale_t", default.rescale_t), f"{key}: rescale_t"),
@@ -412,6 +413,7 @@ def _sampler(args: Mapping[str, Any], key: str, default: SamplingParameters) -> 
             _number(interval[1], f"{key}: guidance_interval"),
         ),
         sigma_min=_number(own.get("sigma_min", default.sigma_min), f"{key}: sigma_min"),
+        votes=votes,
     )
 
 

@@ -44,7 +44,6 @@ class Preset:
     structure_sampler: SamplingParameters = PUBLISHED_STRUCTURE
     shape_sampler: SamplingParameters = PUBLISHED_SHAPE
     material_sampler: SamplingParameters = PUBLISHED_MATERIAL
-    structure_votes: int = 1
 
     @property
     def default_type(self) -> str:
@@ -150,10 +149,9 @@ def nano() -> Preset:
         image_sizes=(256, 256),
         latent_channels=latent,
         # Chosen on held-out objects (`benchmarks/notes/training.md`).
-        structure_sampler=replace(PUBLISHED_STRUCTURE, steps=6, guidance_rescale=0.0),
-        shape_sampler=replace(PUBLISHED_SHAPE, steps=6, guidance_strength=1.0),
-        material_sampler=replace(PUBLISHED_MATERIAL, steps=6),
-        structure_votes=4,
+        structure_sampler=replace(PUBLISHED_STRUCTURE, steps=6, guidance_rescale=0.0, votes=4),
+        shape_sampler=replace(PUBLISHED_SHAPE, steps=2, guidance_strength=1.0, votes=4),
+        material_sampler=replace(PUBLISHED_MATERIAL, steps=2, votes=4),
     )
 
 
@@ -275,7 +273,6 @@ def _description(
         args["sparse_structure_sampler"] = _sampler(preset.structure_sampler)
         args["shape_slat_sampler"] = _sampler(preset.shape_sampler)
         args["default_pipeline_type"] = preset.default_type
-        args["structure_votes"] = preset.structure_votes
     return {"name": "TexturingPipeline" if texturing else "ImageTo3DPipeline", "args": args}
 
 
@@ -293,5 +290,6 @@ def _sampler(parameters: SamplingParameters) -> dict[str, Any]:
             "guidance_rescale": parameters.guidance_rescale,
             "guidance_interval": list(parameters.guidance_interval),
             "rescale_t": parameters.rescale_t,
+            "votes": parameters.votes,
         },
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -63,8 +63,11 @@ Preview = Callable[[str, int, Tensor | SparseTensor], None]
 """``(stage, steps done, the sample as it now promises to become)``, in the flow network's own units."""
 
 # Independent noise for each use of one seed.
-STRUCTURE_NOISE, LOW_SHAPE_NOISE, HIGH_SHAPE_NOISE, MATERIAL_NOISE, REFINING_NOISE, VOTING_NOISE = range(6)
-"""The last and those that follow it are of the further structures that vote."""
+STRUCTURE_NOISE, LOW_SHAPE_NOISE, HIGH_SHAPE_NOISE, MATERIAL_NOISE, REFINING_NOISE = range(5)
+"""The last and the seven after it are of the rounds of refining."""
+
+VOTING_NOISE = 16
+"""From one sample that votes to the next."""
 
 STRUCTURE_FLOW = "sparse_structure_flow_model"
 STRUCTURE_DECODER = "sparse_structure_decoder"
@@ -145,21 +148,18 @@ def sample_structure(
     seeds: Sequence[int],
     parameters: SamplingParameters,
     sampling: Sampling = Sampling(),
-    votes: int = 1,
 ) -> list[Structure]:
     """Where the object's surface is, one structure for each seed.
 
-    Parameters
-    ----------
-    votes : so many structures are sampled for each seed, and what is kept are the cells that they agree on
-        most, as many as they have on average. What a model is unsure of differs from sample to sample.
+    Where several vote, what is kept are the cells that they agree on most, as many as they have on average.
+    What a model is unsure of differs from sample to sample.
 
     Raises
     ------
     VoxlumeError : a sampled structure is empty.
     """
-    latent = _structure_latent(networks, condition, seeds, parameters, sampling, votes)
-    return decode_structure(networks, latent, sampling.progress, votes)
+    latent = _structure_latent(networks, condition, seeds, parameters, sampling)
+    return decode_structure(networks, latent, sampling.progress, parameters.votes)
 
 
 def _structure_latent(
@@ -168,41 +168,34 @@ def _structure_latent(
     seeds: Sequence[int],
     parameters: SamplingParameters,
     sampling: Sampling,
-    votes: int = 1,
 ) -> Tensor:
-    """Sampled latents (b votes, 8, n, n, n): all of the first seed, then of the second, and so on."""
+    """Sampled latents (votes b, 8, n, n, n) in the order of :func:`_voting_noise`."""
     config = flow_config(networks, STRUCTURE_FLOW, "dense")
-    grid = config.resolution
+    grid, votes = config.resolution, parameters.votes
     working = _flow_working(networks, STRUCTURE_FLOW, [grid**3] * len(seeds) * votes, condition.low)
-    if sampling.preview is not None:
-        sampling = replace(sampling, preview=_every(votes, sampling.preview))
     with (
         torch.no_grad(),
         networks.using(STRUCTURE_FLOW, working=working, what="sampling the structure") as (net,),
     ):
         assert isinstance(net, FlowTransformer)
         places = torch.empty((len(seeds), 1, grid, grid, grid), device=networks.device)
-        streams = [STRUCTURE_NOISE, *range(VOTING_NOISE, VOTING_NOISE + votes - 1)]
-        noise = [noise_like(places, config.out_channels, seeds, stream) for stream in streams]
-        return _sample(
-            net, torch.stack(noise, 1).flatten(0, 1), condition.low, parameters, sampling, "structure"
-        )
+        noise = [
+            noise_like(places, config.out_channels, seeds, stream)
+            for stream in _voting_streams(STRUCTURE_NOISE, votes)
+        ]
+        return _sample(net, torch.cat(noise), condition.low, parameters, sampling, "structure")
 
 
-def _every(votes: int, preview: Preview) -> Preview:
-    """A preview that gets the first of each seed's structures."""
-
-    def shown(what: str, step: int, state: Tensor | SparseTensor) -> None:
-        preview(what, step, state[::votes] if isinstance(state, Tensor) else state)
-
-    return shown
+def _voting_streams(own: int, votes: int) -> list[int]:
+    """The noise of every sample that votes; the first is that of a sample alone."""
+    return [own + VOTING_NOISE * vote for vote in range(votes)]
 
 
 def decode_structure(
     networks: Networks, latent: Tensor, progress: Progress | None = None, votes: int = 1
 ) -> list[Structure]:
-    """Structure latents (b votes, 8, n, n, n) to the occupied cells of the finer grid; every ``votes`` of
-    them decide on one structure, see :func:`sample_structure`.
+    """Structure latents (votes b, 8, n, n, n), the first voters of all samples before the second ones, to the
+    occupied cells of the finer grid; see :func:`sample_structure`.
 
     Raises
     ------
@@ -224,7 +217,7 @@ def decode_structure(
         networks.using(STRUCTURE_DECODER, working=working, what="decoding the structure") as (net,),
     ):
         assert isinstance(net, StructureDecoder)
-        parts = latent.split(votes)
+        parts = latent.unflatten(0, (votes, -1)).unbind(1)
         for index, voting in enumerate(parts):
             logits = torch.cat([net(one.to(networks.device))[0].float() for one in voting.split(1)])
             occupied = _agreed(logits)
@@ -279,7 +272,9 @@ def sample_shape(
     high: bool,
     stream: int | None = None,
 ) -> list[Latent]:
-    """Shape latents on the cells of structures.
+    """Shape latents on the cells of structures; where several vote, their mean.
+
+    The mean of what a model is unsure of is smoother than any sample, and nearer to what is true.
 
     Parameters
     ----------
@@ -291,15 +286,16 @@ def sample_shape(
     normalization = latent_normalization(networks, "shape", config.out_channels)
     if stream is None:
         stream = HIGH_SHAPE_NOISE if high else LOW_SHAPE_NOISE
-    tokens = tokens_of(condition, high)
-    working = _flow_working(networks, key, [len(s) for s in structures], tokens)
+    tokens, votes = tokens_of(condition, high), parameters.votes
+    working = _flow_working(networks, key, [len(s) for s in structures] * votes, tokens)
     what = f"shape{', high resolution' if high else ''}"
     with torch.no_grad(), networks.using(key, working=working, what="sampling the shape") as (net,):
         assert isinstance(net, FlowTransformer)
-        places = _batch([s.coords for s in structures], networks.device)
-        noise = noise_like(places, config.out_channels, seeds, stream)
+        noise = _voting_noise(
+            [s.coords for s in structures], config.out_channels, seeds, stream, votes, networks.device
+        )
         result = _sample(net, noise, tokens, parameters, sampling, what)
-        features = [normalization.denormalize(values).cpu() for _, values in result.samples()]
+        features = [normalization.denormalize(values).cpu() for values in _means(result, votes)]
     return [
         Latent("shape", structure.coords, values, structure.resolution)
         for structure, values in zip(structures, features, strict=True)
@@ -394,7 +390,7 @@ def sample_material(
     *,
     high: bool,
 ) -> list[Latent]:
-    """Material latents on the same cells, conditioned on the shapes."""
+    """Material latents on the same cells, conditioned on the shapes; where several vote, their mean."""
     key = MATERIAL_FLOWS[high]
     config = flow_config(networks, key, "sparse")
     shape_channels = shapes[0].features.shape[1]
@@ -405,15 +401,16 @@ def sample_material(
         )
     of_shape = latent_normalization(networks, "shape", shape_channels)
     of_material = latent_normalization(networks, "material", config.out_channels)
-    tokens = tokens_of(condition, high)
-    working = _flow_working(networks, key, [len(s) for s in shapes], tokens)
+    tokens, votes = tokens_of(condition, high), parameters.votes
+    working = _flow_working(networks, key, [len(s) for s in shapes] * votes, tokens)
     with torch.no_grad(), networks.using(key, working=working, what="sampling the material") as (net,):
         assert isinstance(net, FlowTransformer)
-        places = _batch([s.coords for s in shapes], networks.device)
         beside = of_shape.normalize(torch.cat([s.features for s in shapes]).to(networks.device))
-        noise = noise_like(places, config.out_channels, seeds, MATERIAL_NOISE)
-        result = _sample(net, noise, tokens, parameters, sampling, "material", beside)
-        features = [of_material.denormalize(values).cpu() for _, values in result.samples()]
+        noise = _voting_noise(
+            [s.coords for s in shapes], config.out_channels, seeds, MATERIAL_NOISE, votes, networks.device
+        )
+        result = _sample(net, noise, tokens, parameters, sampling, "material", beside.repeat(votes, 1))
+        features = [of_material.denormalize(values).cpu() for values in _means(result, votes)]
     return [
         Latent("material", shape.coords, values, shape.resolution)
         for shape, values in zip(shapes, features, strict=True)
@@ -637,9 +634,19 @@ def _sample(
         parameters,
         progress=sampling.progress,
         what=f"sampling the {what}",
-        preview=None if preview is None else lambda step, state: preview(what, step, state),
+        preview=None
+        if preview is None
+        else lambda step, state: preview(what, step, _first_voters(state, parameters.votes)),
         forecast=sampling.forecast,
     )
+
+
+def _first_voters(state: State, votes: int) -> State:
+    """One sample of each seed."""
+    if isinstance(state, Tensor):
+        return state[: len(state) // votes]
+    samples = state.samples()
+    return SparseTensor.from_samples(samples[: len(samples) // votes])
 
 
 def _keeps_keys_values(views: int, samples: int) -> bool:
@@ -718,6 +725,23 @@ def _batch(samples: Sequence[Tensor], device: torch.device) -> SparseTensor:
     """Coordinates (n_i, 3) of several samples as one sparse tensor without channels."""
     empty = [(coords, torch.empty((len(coords), 0))) for coords in samples]
     return SparseTensor.from_samples(empty).to(device)
+
+
+def _voting_noise(
+    coords: Sequence[Tensor], channels: int, seeds: Sequence[int], own: int, votes: int, device: torch.device
+) -> SparseTensor:
+    """Noise of b votes samples: the first voters of all seeds, then the second ones, and so on."""
+    places = _batch(list(coords) * votes, device)
+    once = _batch(coords, device)
+    noise = [noise_like(once, channels, seeds, stream).features for stream in _voting_streams(own, votes)]
+    return places.with_features(torch.cat(noise))
+
+
+def _means(result: State, votes: int) -> list[Tensor]:
+    """The mean features (n_i, c) of the voters of each of b seeds, in the order of :func:`_voting_noise`."""
+    assert isinstance(result, SparseTensor)
+    features = result.features.unflatten(0, (votes, -1)).mean(0)
+    return list(features.split(result.batch_lengths[: len(result.batch_lengths) // votes]))
 
 
 def _sparse(coords: Tensor, features: Tensor, device: torch.device) -> SparseTensor:
