@@ -391,6 +391,35 @@ def test_structures_in_a_mirror(run: Run) -> None:
         flow_stage(run, mirror=True)
 
 
+def test_some_patches_are_hidden(run: Run) -> None:
+    """Other ones in every step, equally many of all objects; the loss looks at those that are left alone."""
+    stage = flow_stage(run, train=("structure",), freeze_encoder=True, drop_patches=0.9)
+    every = (stage.source.size // stage.encoder.config.patch) ** 2
+    counts = set()
+    for step in range(4):
+        batch, again = (stage.prepare(step, 1).content for _ in range(2))
+        assert torch.equal(batch.patches, again.patches)
+        counts.add(batch.patches.shape[1])
+        assert all(len(set(row)) == len(row) for row in batch.patches.tolist())
+    assert len(counts) > 1
+    assert 1 <= min(counts) < max(counts) <= every
+    with torch.no_grad():
+        for parameter in stage.flows.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        whole = 1 + stage.encoder.config.registers
+        hidden, shown = batch.pictures.clone(), batch.pictures.clone()
+        for tokens, patches in zip(hidden[:, whole:], batch.patches, strict=True):
+            left = tokens[patches].clone()
+            tokens.zero_()
+            tokens[patches] = left
+        shown[:, whole:] = 0
+        loss = stage._losses(batch)["structure"]
+        assert torch.equal(loss, stage._losses(replace(batch, pictures=hidden))["structure"])
+        assert not torch.equal(loss, stage._losses(replace(batch, pictures=shown))["structure"])
+    with pytest.raises(VoxlumeError, match="drop_patches"):
+        flow_stage(run, drop_patches=1.0)
+
+
 def test_a_hidden_picture_tells_nothing(run: Run) -> None:
     stage = flow_stage(run)
     batch = stage.prepare(0, 1).content

@@ -176,6 +176,8 @@ class FlowConfig:
     keep_pictures : also write them to the run's folder, 0.2 MB each at 256 pixels; then a resumed or later
         run on the same objects does not draw them again.
     drop_condition : share of the objects whose picture is hidden, for classifier-free guidance.
+    drop_patches : at most this share of the picture's patches is hidden, another one in every step; what a
+        few patches tell cannot be known by heart as easily as a whole picture.
     mirror : show every second object in a mirror; where the structures alone are trained.
     """
 
@@ -187,6 +189,7 @@ class FlowConfig:
     supersampling: int = 2
     keep_pictures: bool = False
     drop_condition: float = 0.1
+    drop_patches: float = 0.0
     mirror: bool = False
 
 

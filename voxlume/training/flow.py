@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from voxlume.training.data import Share, batch_on, rows_on
 from voxlume.training.export import write_model
 from voxlume.training.latents import LatentBatch, LatentStore
 from voxlume.training.losses import velocity_loss
-from voxlume.training.order import Order
+from voxlume.training.order import Order, mixed_seed
 from voxlume.training.parallel import Processes
 from voxlume.training.pictures import (
     PictureCache,
@@ -70,6 +70,7 @@ class FlowContent:
     places : the tokens' coordinate set.
     lanes : objects of each lane.
     noise : values, times and drops of each part, drawn beforehand.
+    patches : int64 (b, k), the picture's patches that are shown; None shows all.
     """
 
     latents: LatentBatch
@@ -79,6 +80,7 @@ class FlowContent:
     noise: dict[str, Tensor]
     times: dict[str, Tensor]
     kept: Tensor
+    patches: Tensor | None = None
 
     @property
     def token_lanes(self) -> list[int]:
@@ -117,6 +119,8 @@ class FlowStage(Stage):
             raise VoxlumeError(f"cannot train {', '.join(sorted(unknown)) or 'nothing'}; choose of {PARTS}")
         if config.mirror and (tuple(config.train) != ("structure",) or not config.views):
             raise VoxlumeError("`mirror` is for train=structure and pictures drawn beforehand (views)")
+        if not 0 <= config.drop_patches < 1:
+            raise VoxlumeError(f"drop_patches = {config.drop_patches} is not possible; choose 0 to below 1")
         if latents.names != share.names:
             raise VoxlumeError(
                 "the latents are not of these voxels; run the stage `latents` again on this data"
@@ -181,7 +185,17 @@ class FlowStage(Stage):
         content = self._content(
             self.latents.batch(objects, mirrored), pictures, [per_lane] * len(own), generators
         )
+        if config.drop_patches:
+            content = replace(content, patches=self._shown_patches(step, per_lane, generators))
         return Batch(len(objects), sum(content.latents.lengths), content)
+
+    def _shown_patches(self, step: int, per_lane: int, generators: Sequence[torch.Generator]) -> Tensor:
+        """The patches of each object that are left, equally many of all."""
+        share = np.random.default_rng(mixed_seed(self.config.loop.seed, step, 0xD209)).random()
+        patches = (self.source.size // self.encoder.config.patch) ** 2
+        count = max(1, round(patches * (1 - self.config.drop_patches * share)))
+        orders = [torch.rand((per_lane, patches), generator=g, device=g.device) for g in generators]
+        return torch.cat(orders).argsort(1)[:, :count]
 
     def _take_pictures(self) -> None:
         """All pictures, or what a frozen encoder makes of them if the device has room for it."""
@@ -287,6 +301,10 @@ class FlowStage(Stage):
         else:
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
                 tokens = self.encoder(encoder_input(content.pictures))
+        if content.patches is not None:
+            whole = 1 + self.encoder.config.registers
+            rows = content.patches.unsqueeze(2).expand(-1, -1, tokens.shape[2])
+            tokens = torch.cat([tokens[:, :whole], tokens[:, whole:].gather(1, rows)], 1)
         tokens = tokens * content.kept[:, None, None]
         condition = Condition(tokens.flatten(0, 1), (tokens.shape[1],) * len(tokens))
         losses = {}
