@@ -162,7 +162,7 @@ class DeviceReduction(Reduction):
             removed,
             self.due,
         )
-        self.moved[chosen[removed > 0]] = True
+        self.moved[chosen] |= removed > 0  # a mask as index would wait for the device
         self._renew_keys()
         return int(removed.sum())
 
