@@ -26,6 +26,7 @@ _REFINEMENTS = 5  # packings after the first that fits
 _CLOSE = 0.008  # of the scale: a gain below this is worth no packing
 _SMALLEST_STEP = 0.7  # from a scale at which charts do not fit to the next, if nothing is known yet
 _MANY = 1000  # charts, from which on one packing tells the scale of the next
+_AIM = 0.997  # of what a packing promises: nearly as large, and fits more often
 _FEW_STEP = 1.03  # from a scale at which fewer fit to the next one, at least
 _FEW_FILL = 0.6  # of the cells, to begin with
 _FIRST_FILL = 0.8  # the same for many, which fill 0.83 to 0.91, gaps included
@@ -151,7 +152,7 @@ def _largest_fitting(
                 return None
             continue
         refinements += 1
-        promise = best.promise if many else max(best.promise, _FEW_STEP * best.scale)
+        promise = _AIM * best.promise if many else max(best.promise, _FEW_STEP * best.scale)
         close = (1 + _CLOSE) * best.scale
         if best.scale >= largest or min(promise, fails) < close or refinements > _REFINEMENTS:
             return best
