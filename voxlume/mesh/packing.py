@@ -22,7 +22,7 @@ from voxlume.errors import AssetError
 from voxlume.jit import inner_kernel, kernel, parallel_kernel
 from voxlume.mesh.flatten import extents
 
-_REFINEMENTS = 5  # packings after the first that fits
+_REFINEMENTS = 7  # packings after the first that fits
 _CLOSE = 0.008  # of the scale: a gain below this is worth no packing
 _SMALLEST_STEP = 0.7  # from a scale at which charts do not fit to the next, if nothing is known yet
 _MANY = 1000  # charts, from which on one packing tells the scale of the next
