@@ -19,11 +19,6 @@ def kernel(function: F) -> F:
     return njit(cache=True)(function)
 
 
-def threaded_kernel(function: F) -> F:
-    """A single-threaded function that lets other threads run beside it."""
-    return njit(cache=True, nogil=True)(function)
-
-
 def parallel_kernel(function: F) -> F:
     """A function whose ``prange`` loops run on all cores."""
     return njit(cache=True, parallel=True)(function)

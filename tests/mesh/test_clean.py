@@ -16,7 +16,7 @@ from tests.mesh.shapes import (
 )
 from voxlume.errors import AssetError
 from voxlume.mesh.clean import CleanOptions, clean, hidden_parts
-from voxlume.mesh.edges import edge_table
+from voxlume.mesh.edges import edge_table, with_reversed
 from voxlume.mesh.manifold import split_nonmanifold
 from voxlume.mesh.normals import split_at_creases
 from voxlume.mesh.visibility import embree_tracer, even_directions, igl_tracer, visible_faces
@@ -247,3 +247,14 @@ def test_bad_input() -> None:
     ):
         with pytest.raises(AssetError, match=message):
             clean(points, corners)
+
+
+def test_the_edge_table_of_reversed_faces() -> None:
+    _, faces = sphere(12)
+    count = int(faces.max()) + 1
+    flipped = np.random.default_rng(0).random(len(faces)) < 0.3
+    other = np.where(flipped[:, None], faces[:, ::-1], faces)
+    for found, expected in zip(
+        with_reversed(edge_table(faces, count), flipped), edge_table(other, count), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)

@@ -295,6 +295,6 @@ def test_threads_do_not_matter(voxels: OVoxel, tmp_path: Path, monkeypatch: pyte
         export(voxels, tmp_path / "x.glb", ExportOptions(replace(SMALL, device="cpu")))
         files.append((tmp_path / "x.glb").read_bytes())
         # What machines of many cores sort with.
-        monkeypatch.setattr(radix, "_FEW", 0)
+        monkeypatch.setattr(radix, "_PART", 2)
         monkeypatch.setattr(radix, "_SMALL", 2)
     assert files[0] == files[1]

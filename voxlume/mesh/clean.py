@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from voxlume.errors import AssetError
 from voxlume.jit import kernel, parallel_kernel
 from voxlume.mesh.components import face_components
-from voxlume.mesh.edges import RUN, edge_table, vertex_shares, vertex_spans
+from voxlume.mesh.edges import RUN, edge_table, vertex_shares, vertex_spans, with_reversed
 from voxlume.mesh.holes import filling
 from voxlume.mesh.manifold import split_nonmanifold
 from voxlume.mesh.normals import face_areas
@@ -128,7 +128,7 @@ def clean(
     counts["flipped"] = int(flipped.sum())
     if counts["flipped"]:
         corners[flipped] = corners[flipped][:, ::-1]
-        table = edge_table(corners, len(points))
+        table = with_reversed(table, flipped)
     report(progress, 4, 5, "cleaning")
     if options.largest_hole > 0:
         filled = filling(points, corners, options.largest_hole * voxel, table)
@@ -202,9 +202,9 @@ def _dust(vertices: NDArray[np.float64], faces: NDArray[np.int32], size: float) 
     label, count = face_components(faces, len(vertices))
     if count == 1:
         return np.zeros(len(faces), np.bool_)
-    extent = _extents(vertices, faces, label, count)
     area = np.bincount(label, face_areas(vertices, faces), count)
-    dust = (extent < size) & (area < _DUST_SHARE * area.sum())
+    dust = area < _DUST_SHARE * area.sum()
+    dust &= _extents(vertices, faces, label, dust) < size
     if area[dust].sum() > area.sum() / 2:
         dust[:] = False
     return dust[label]
@@ -222,11 +222,17 @@ def _rounded(points: NDArray[np.float64], low: NDArray[np.float64], step: float)
 
 @kernel
 def _extents(
-    vertices: NDArray[np.float64], faces: NDArray[np.int32], label: NDArray[np.int32], count: int
+    vertices: NDArray[np.float64],
+    faces: NDArray[np.int32],
+    label: NDArray[np.int32],
+    wanted: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """The longest side of each component's bounding box."""
+    """The longest side of each wanted component's bounding box, 0 of others."""
+    count = len(wanted)
     low, high = np.full((count, 3), np.inf), np.full((count, 3), -np.inf)
     for f in range(len(faces)):
+        if not wanted[label[f]]:
+            continue
         for k in range(3):
             for axis in range(3):
                 at = vertices[faces[f, k], axis]

@@ -75,6 +75,11 @@ def renew_keys(
     )
 
 
+def count_levels(keys: Tensor, levels: Tensor) -> None:
+    """Add to ``levels`` int32 (:data:`collapse.COST_LEVELS`,) how many vertices have each cost level."""
+    _levels_kernel[_grid(len(keys))](keys, levels, len(keys), LANES=LANES, **_OPTIONS)
+
+
 def mark_chosen(
     faces: Tensor, head: Tensor, following: Tensor, keys: Tensor, limit: Tensor, chosen: Tensor
 ) -> None:
@@ -321,6 +326,14 @@ def _keys_kernel(due, faces, head, following, cost, keys, n, LANES: tl.constexpr
         corner = tl.load(following + corner, mask=walking, other=0)
         walking = walking & (corner != start)
     tl.store(keys + v, least, mask=here)
+
+
+@triton.jit(do_not_specialize=["n"])
+def _levels_kernel(keys, levels, n, LANES: tl.constexpr):
+    v, inside = _rows(n, LANES)
+    key = tl.load(keys + v, mask=inside, other=_NONE)
+    # Sums of integers are the same in any order.
+    tl.atomic_add(levels + (key >> _EDGE_BITS), 1, mask=inside & (key != _NONE), sem="relaxed")
 
 
 @triton.jit

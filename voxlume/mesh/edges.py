@@ -55,6 +55,24 @@ def edge_table(faces: NDArray[np.int32], num_vertices: int) -> EdgeTable:
     return EdgeTable(start, half_edges)
 
 
+def with_reversed(table: EdgeTable, flipped: NDArray[np.bool_]) -> EdgeTable:
+    """The table of the same faces after those that are ``flipped``, bool (m,), have been reversed.
+
+    None of them may have two corners alike: the order of two half-edges of a face on one edge would change.
+    """
+    return EdgeTable(table.start, _reversed(table.half_edges, flipped))
+
+
+@parallel_kernel
+def _reversed(half_edges: NDArray[np.int32], flipped: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """The first two edges of (a, b, c) are those of (c, b, a) in the other order; the last one stays."""
+    result = np.empty_like(half_edges)
+    for i in prange(len(half_edges)):
+        f, k = half_edges[i] // 3, half_edges[i] % 3
+        result[i] = 3 * f + 1 - k if flipped[f] and k < 2 else half_edges[i]
+    return result
+
+
 def vertex_shares(num_vertices: int) -> NDArray[np.int64]:
     """Bounds of ranges of vertices for parallel work: few, because faces are read for each of them."""
     return np.linspace(0, num_vertices, 4 * get_num_threads() + 1).astype(np.int64)

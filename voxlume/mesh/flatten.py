@@ -26,6 +26,7 @@ _TILT = 1e-3  # see _plane_axes
 _LONGEST = 1.05  # of the root of the whole area: a longer chart would decide the scale of all the others
 _SLENDER = 2.0  # height over width from which on a chart is worth cutting
 _UNITS = 64  # of parallel work, dealt out in turn because the large charts come first
+_AROUND = 15  # faces around a vertex that are sorted one by one
 _SLACK = 1e-5  # radians by which faces around a vertex may overlap: rounding in slivers
 
 
@@ -326,7 +327,15 @@ def _find_fold(
         while last < n and vertex[order[last]] == vertex[order[first]]:
             last += 1
         around = order[first:last]
-        around = around[np.argsort(begin[around])]
+        if last - first > _AROUND:
+            around = around[np.argsort(begin[around])]
+        else:  # without the arrays that this makes, which are what takes the time
+            for i in range(1, len(around)):
+                moved, j = around[i], i - 1
+                while j >= 0 and begin[around[j]] > begin[moved]:
+                    around[j + 1] = around[j]
+                    j -= 1
+                around[j + 1] = moved
         before = -1
         for i in range(len(around)):
             corner = around[i]

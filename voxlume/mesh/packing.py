@@ -12,22 +12,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads, prange
+from numba import prange
 from numpy.typing import NDArray
 
 from voxlume.errors import AssetError
-from voxlume.jit import inner_kernel, kernel, parallel_kernel, threaded_kernel
+from voxlume.jit import inner_kernel, kernel, parallel_kernel
 from voxlume.mesh.flatten import extents
 
-_REFINEMENTS = 4  # packings after the first that fits
+_REFINEMENTS = 7  # packings after the first that fits
+_CLOSE = 0.008  # of the scale: a gain below this is worth no packing
+_SMALLEST_STEP = 0.7  # from a scale at which charts do not fit to the next, if nothing is known yet
+_MANY = 1000  # charts, from which on one packing tells the scale of the next
+_AIM = 0.997  # of what a packing promises: nearly as large, and fits more often
+_FEW_STEP = 1.03  # from a scale at which fewer fit to the next one, at least
+_FEW_FILL = 0.6  # of the cells, to begin with
+_FIRST_FILL = 0.8  # the same for many, which fill 0.83 to 0.91, gaps included
 _TURNED = 48  # charts, the highest ones, that are tried in all four turns
 _SMALL_CELLS = 32 * 32  # charts with a smaller box make do with a gap of their own of one cell
 _CLASSES = 12  # per side, of chart sizes by powers of two
-_AT_ONCE = 3  # packings: this one and what may be asked for after it
+_FAR = 2**15 - 1  # a column beyond all others: from any place there is no room after it
 _UNITS = 64  # of parallel work, dealt out in turn because the large charts come first
 
 
@@ -45,7 +51,7 @@ def pack(
     ----------
     flat : float64 (m, 3, 2), :func:`voxlume.mesh.flatten.flatten`.
     order, starts : :func:`voxlume.mesh.flatten.group` of ``charts``.
-    cells : of the grid along a side.
+    cells : of the grid along a side, at most 8192.
     gap : cells that stay free between any two charts and half of them along the square's border, at least;
         for charts of less than 32 x 32 cells, of whose texture coarse mip levels show nothing anyway, their
         half of the gap is one cell.
@@ -64,58 +70,97 @@ def pack(
     longest = max(float(extent.max()), 1e-300)
     # Leaves room for the gap; a chart can be no longer than the square.
     largest = (cells - gap - 2) / longest
-    scale = min(math.sqrt(0.7 * cells * cells / area) if area > 0 else largest, largest)
-    with _Packings(lambda size: _shapes_at(flat, order, starts, rank, extent, size, cells, gap)) as packings:
-        fits, best = _largest_fitting(packings, scale, longest, largest)
-    if best is None:
+
+    def trial(scale: float) -> _Trial:
+        shapes = _shapes_at(flat, order, starts, rank, extent, scale, cells, gap)
+        if shapes is None:
+            return _Trial(scale, None, 0.0)
+        needed = float(shapes.size[shapes.turn == 0].sum())
+        if needed > cells * cells:
+            return _Trial(scale, None, _scaled(scale, area, needed, _FIRST_FILL * cells * cells))
+        place, filled, depth = _place_charts(*shapes, cells)
+        if not len(place):
+            return _Trial(scale, None, _scaled(scale, area, needed, filled))
+        return _Trial(scale, place, _scaled(scale, area, needed, needed * cells / depth))
+
+    many = len(rank) >= _MANY
+    goal = (_FIRST_FILL if many else _FEW_FILL) * cells * cells
+    first = _first_scale(area, float(extent.sum()), goal)
+    best = _largest_fitting(trial, min(first, largest), longest, largest, many)
+    if best is None or best.place is None:
         raise AssetError(
             f"{len(starts) - 1} separate charts do not fit in the texture; take a larger texture, "
             "or clean the mesh of loose triangles first"
         )
-    return _placed(flat, charts, extent, fits, best)
+    return _placed(flat, charts, extent, best.scale, best.place)
+
+
+class _Trial(NamedTuple):
+    """A packing at one scale.
+
+    Attributes
+    ----------
+    place : of every chart, :func:`_place_charts`; None where they do not fit.
+    promise : the scale at which they will just fit, by what was filled: near for a packing that fits, rather
+        too small for one that does not, because the charts that are left would have found holes.
+    """
+
+    scale: float
+    place: NDArray[np.int32] | None
+    promise: float
+
+
+def _first_scale(area: float, extent: float, goal: float) -> float:
+    """Where charts need about ``goal`` cells, by their area and the sum of their widths and heights."""
+    # The outline of a chart is about a fifth longer than that of its box, and takes 1.5 cells beside it.
+    border = 1.2 * 2 * 1.5 * extent
+    root = math.sqrt(border * border + 4 * area * goal)
+    return 2 * goal / (border + root) if root > 0 else math.inf
+
+
+def _scaled(scale: float, area: float, needed: float, goal: float) -> float:
+    """The scale at which the charts need ``goal`` cells, when they need so many at this one.
+
+    Their area grows with the square, the rest, along their outlines, with the scale.
+    """
+    inside = area * scale * scale
+    border = max(needed - inside, 0.0)
+    root = math.sqrt(border * border + 4 * inside * goal)
+    return scale * 2 * goal / (border + root) if root > 0 else scale
 
 
 def _largest_fitting(
-    packings: _Packings, scale: float, longest: float, largest: float
-) -> tuple[float, NDArray[np.int32] | None]:
-    """About the largest scale at which the charts fit, and their places; None if they never do."""
-    fits, fails = 0.0, math.inf
-    best: NDArray[np.int32] | None = None
+    trial: Callable[[float], _Trial], scale: float, longest: float, largest: float, many: bool
+) -> _Trial | None:
+    """About the largest scale at which the charts fit; None if they never do.
+
+    A packing of many charts that fits tells by the rows that it leaves free how much larger they can be,
+    mostly to a hundredth, so two to four packings are enough. Few charts leave rows free by chance.
+    """
+    best: _Trial | None = None
+    fails = math.inf
     refinements = 0
     while True:
-        packings.expect(_next_scales(fits, fails, scale, largest, packings.at_once))
-        place = packings.at(scale)
-        if len(place):
-            fits, best = scale, place
+        tried = trial(scale)
+        if tried.place is not None:
+            best = tried
         else:
             fails = scale
-        refinements += best is not None
-        if best is not None and (refinements > _REFINEMENTS or fits >= largest or fails < 1.01 * fits):
-            return fits, best
-        scale = _next_scale(fits, fails, scale, largest)
-        if best is None and scale * longest < 1e-3:
-            return 0.0, None
-
-
-def _next_scale(fits: float, fails: float, scale: float, largest: float) -> float:
-    if fits == 0:
-        return scale * 0.85
-    return math.sqrt(fits * fails) if fails < math.inf else min(scale * 1.1, largest)
-
-
-def _next_scales(fits: float, fails: float, scale: float, largest: float, count: int) -> list[float]:
-    """The scales that may be asked for from now on, whatever comes out, the nearest in time first."""
-    found: list[float] = []
-    waiting = [(fits, fails, scale)]
-    while waiting and len(found) < count:
-        fits, fails, scale = waiting.pop(0)
-        if scale in found:
+        if best is None:
+            scale *= min(max(tried.promise / scale, _SMALLEST_STEP), 1 - _CLOSE)
+            if scale * longest < 1e-3:
+                return None
             continue
-        found.append(scale)
-        for low, high in ((fits, scale), (scale, fails)):
-            if low == 0 or high >= 1.01 * low:
-                waiting.append((low, high, _next_scale(low, high, scale, largest)))
-    return found
+        refinements += 1
+        promise = _AIM * best.promise if many else max(best.promise, _FEW_STEP * best.scale)
+        close = (1 + _CLOSE) * best.scale
+        if best.scale >= largest or min(promise, fails) < close or refinements > _REFINEMENTS:
+            return best
+        scale = min(promise, largest)
+        if scale >= fails:
+            scale = math.sqrt(best.scale * fails)
+            if many:  # the promise was nearly kept
+                scale = max(scale, (1 - _CLOSE) * fails)
 
 
 class _Shapes(NamedTuple):
@@ -128,7 +173,7 @@ class _Shapes(NamedTuple):
     first_row, first_run : int64 (s + 1,), where those of each shape begin.
     row_starts : int32, height + 1 for each shape, where the runs of its rows begin.
     runs : int32 (r, 2), first and last column.
-    cells : of the grid along a side.
+    size : int64 (s,), cells of each shape.
     """
 
     chart: NDArray[np.int64]
@@ -140,51 +185,7 @@ class _Shapes(NamedTuple):
     first_run: NDArray[np.int64]
     row_starts: NDArray[np.int32]
     runs: NDArray[np.int32]
-    cells: int
-
-
-class _Packings:
-    """Packings at several scales at once, on threads: what will be asked for is begun before it is."""
-
-    def __init__(self, shapes_at: Callable[[float], _Shapes | None]) -> None:
-        # More would help little: the shapes are made on all cores anyway.
-        self.at_once = min(_AT_ONCE, max(1, get_num_threads() // 2))
-        self._shapes_at = shapes_at
-        self._threads = ThreadPoolExecutor(self.at_once)
-        self._begun: dict[float, tuple[Future[NDArray[np.int32]], NDArray[np.bool_]]] = {}
-
-    def __enter__(self) -> _Packings:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.expect([])
-        self._threads.shutdown()
-
-    def expect(self, scales: list[float]) -> None:
-        """Begin with these, and stop the others; the first is what is asked for next.
-
-        Once that one is there the rest waits until it is known what comes after it.
-        """
-        for scale in set(self._begun) - set(scales):
-            future, stop = self._begun.pop(scale)
-            future.cancel()
-            stop[0] = True
-        for scale in scales:
-            if scale not in self._begun:
-                stop = np.zeros(1, np.bool_)
-                self._begun[scale] = self._begin(self._shapes_at(scale), stop), stop
-            if self._begun[scales[0]][0].done():
-                return
-
-    def _begin(self, shapes: _Shapes | None, stop: NDArray[np.bool_]) -> Future[NDArray[np.int32]]:
-        if shapes is not None:
-            return self._threads.submit(_place_charts, *shapes, stop)
-        nowhere: Future[NDArray[np.int32]] = Future()
-        nowhere.set_result(np.empty((0, 3), np.int32))
-        return nowhere
-
-    def at(self, scale: float) -> NDArray[np.int32]:
-        return self._begun[scale][0].result()
+    size: NDArray[np.int64]
 
 
 def _shapes_at(
@@ -197,7 +198,7 @@ def _shapes_at(
     cells: int,
     gap: int,
 ) -> _Shapes | None:
-    """The charts at a scale, those of ``rank`` in this order; None if the grid has too few cells for them."""
+    """The charts at a scale, those of ``rank`` in this order; None if the largest is larger than the grid."""
     in_all_turns = min(_TURNED, len(rank))
     chart = np.concatenate([np.repeat(rank[:in_all_turns], 4), rank[in_all_turns:]])
     turn = np.concatenate([np.tile(np.arange(4), in_all_turns), np.zeros(len(rank) - in_all_turns, np.int64)])
@@ -207,13 +208,14 @@ def _shapes_at(
     height = (extent[chart, 1 - (turn & 1)] * scale).astype(np.int64) + 1 + 2 * half
     if max(width.max(), height.max()) > cells:
         return None
-    room = _most_runs(flat, order, starts, chart, turn, width, height, half, scale)
     first_row = np.concatenate([[0], np.cumsum(height + 1)])
-    first_run = np.concatenate([[0], np.cumsum(room)])
+    # A run is at least one cell and the gap on either side of it, and a free cell parts it from the next.
+    first_run = np.concatenate([[0], np.cumsum(height * ((width + 1) // (2 * half + 2)))])
     row_starts, runs = np.empty(first_row[-1], np.int32), np.empty((first_run[-1], 2), np.int32)
-    shapes = _Shapes(chart, turn, width, height, half, first_row, first_run, row_starts, runs, cells)
-    covered = _draw(flat, order, starts, extent, scale, *shapes)
-    return shapes if covered <= cells * cells else None
+    size = np.empty(len(chart), np.int64)
+    shapes = _Shapes(chart, turn, width, height, half, first_row, first_run, row_starts, runs, size)
+    _draw(flat, order, starts, scale, in_all_turns, *shapes)
+    return shapes
 
 
 @parallel_kernel
@@ -256,38 +258,12 @@ def _span(p: NDArray[np.float64], scale: float, row: int) -> tuple[int, int]:
 
 
 @parallel_kernel
-def _most_runs(
-    flat: NDArray[np.float64],
-    order: NDArray[np.int64],
-    starts: NDArray[np.int64],
-    chart: NDArray[np.int64],
-    turn: NDArray[np.int64],
-    width: NDArray[np.int64],
-    height: NDArray[np.int64],
-    half: NDArray[np.int64],
-    scale: float,
-) -> NDArray[np.int64]:
-    """No less than the number of runs of each shape."""
-    room = np.empty(len(chart), np.int64)
-    for unit in prange(_UNITS):
-        for shape in range(unit, len(chart), _UNITS):
-            axis, touched = 1 - turn[shape] % 2, np.int64(0)
-            for i in range(starts[chart[shape]], starts[chart[shape] + 1]):
-                a, b, c = flat[order[i], 0, axis], flat[order[i], 1, axis], flat[order[i], 2, axis]
-                # One run in each row, and rounding may go the other way in a turned chart.
-                touched += int((max(a, b, c) - min(a, b, c)) * scale) + 3
-            by_cells = height[shape] * ((width[shape] + 1) // 2)
-            room[shape] = min(by_cells, (2 * half[shape] + 1) * touched)
-    return room
-
-
-@parallel_kernel
 def _draw(
     flat: NDArray[np.float64],
     order: NDArray[np.int64],
     starts: NDArray[np.int64],
-    extent: NDArray[np.float64],
     scale: float,
+    in_all_turns: int,
     chart: NDArray[np.int64],
     turn: NDArray[np.int64],
     width: NDArray[np.int64],
@@ -297,46 +273,67 @@ def _draw(
     first_run: NDArray[np.int64],
     row_starts: NDArray[np.int32],
     runs: NDArray[np.int32],
-    cells: int,
-) -> int:
-    """Fill in the rows and runs of all shapes; how many cells the charts need."""
-    # Not one sum over all units: numba takes that for a reduction, and on Python 3.12 fails to compile it.
-    needed = np.zeros(_UNITS, np.int64)
+    size: NDArray[np.int64],
+) -> None:
+    """Fill in the rows, runs and sizes of all shapes."""
+    charts = len(chart) - 3 * in_all_turns
     for unit in prange(_UNITS):
-        # A thread takes units in a row: so that it does not get all four turns of the largest chart.
-        for shape in range(unit % 4 * (_UNITS // 4) + unit // 4, len(chart), _UNITS):
+        # A thread takes units in a row: so that it does not get the largest charts of all.
+        for rank in range(unit % 4 * (_UNITS // 4) + unit // 4, charts, _UNITS):
+            shape = 4 * rank if rank < in_all_turns else rank + 3 * in_all_turns
             members = order[starts[chart[shape]] : starts[chart[shape] + 1]]
-            size = extent[chart[shape]]
             mask = np.zeros((height[shape], width[shape]), np.bool_)
-            _draw_faces(flat, members, size, turn[shape], scale, half[shape], mask)
-            mask = _widened(mask, half[shape])
-            rows = row_starts[first_row[shape] : first_row[shape + 1]]
-            count = _list_runs(mask, rows, runs[first_run[shape] : first_run[shape + 1]])
-            if turn[shape] == 0:
-                needed[unit] += count
-    return needed.sum()
+            _draw_faces(flat, members, scale, half[shape], mask)
+            mask = _heightened(mask, half[shape])
+            for i in range(shape, shape + 4 if rank < in_all_turns else shape + 1):
+                if i > shape:
+                    mask = _quarter_turn(mask)
+                rows = row_starts[first_row[i] : first_row[i + 1]]
+                size[i] = _list_runs(mask, rows, runs[first_run[i] : first_run[i + 1]])
 
 
 @kernel
 def _draw_faces(
     flat: NDArray[np.float64],
     members: NDArray[np.int64],
-    extent: NDArray[np.float64],
-    turn: int,
     scale: float,
     half: int,
     mask: NDArray[np.bool_],
 ) -> None:
-    """Set the cells that a chart's faces touch, ``half`` cells from the border of its box."""
-    p = np.empty((3, 2))
+    """Set the cells that a chart's faces touch and ``half`` more to the left and to the right.
+
+    The chart lies ``half`` cells from the border of its box.
+    """
     for f in members:
-        for k in range(3):
-            p[k, 0], p[k, 1] = _turned(flat[f, k, 0], flat[f, k, 1], extent[0], extent[1], turn)
+        p = flat[f]
         y0, y1 = min(p[0, 1], p[1, 1], p[2, 1]) * scale, max(p[0, 1], p[1, 1], p[2, 1]) * scale
         for row in range(int(y0), int(y1) + 1):
             first, last = _span(p, scale, row)
-            for column in range(max(first, 0), last + 1):
-                mask[row + half, column + half] = True
+            for column in range(max(first, 0), last + 1 + 2 * half):
+                mask[row + half, column] = True
+
+
+@kernel
+def _heightened(mask: NDArray[np.bool_], half: int) -> NDArray[np.bool_]:
+    """The cells within ``half`` rows of a set one."""
+    height, width = mask.shape
+    result = np.zeros_like(mask)
+    for row in range(half, height - half):
+        for i in range(row - half, row + half + 1):
+            for column in range(width):
+                result[i, column] |= mask[row, column]
+    return result
+
+
+@kernel
+def _quarter_turn(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A box turned as :func:`_turned` turns a point."""
+    height, width = mask.shape
+    result = np.empty((width, height), np.bool_)
+    for row in range(height):
+        for column in range(width):
+            result[column, height - 1 - row] = mask[row, column]
+    return result
 
 
 @kernel
@@ -360,32 +357,12 @@ def _list_runs(mask: NDArray[np.bool_], starts: NDArray[np.int32], runs: NDArray
     return cells
 
 
-@kernel
-def _widened(mask: NDArray[np.bool_], half: int) -> NDArray[np.bool_]:
-    """The cells within ``half`` rows and columns of a set one."""
-    height, width = mask.shape
-    wide = np.zeros_like(mask)
-    for row in range(height):
-        filled = 0
-        for column in range(width):
-            if mask[row, column]:
-                for i in range(max(filled, column - half), min(column + half + 1, width)):
-                    wide[row, i] = True
-                filled = min(column + half + 1, width)
-    result = np.zeros_like(mask)
-    for row in range(height):
-        for i in range(max(row - half, 0), min(row + half + 1, height)):
-            for column in range(width):
-                result[i, column] |= wide[row, column]
-    return result
-
-
 @inner_kernel
 def _collision(
     starts: NDArray[np.int32],
     runs: NDArray[np.int32],
-    next_taken: NDArray[np.int32],
-    next_free: NDArray[np.int32],
+    next_taken: NDArray[np.int16],
+    next_free: NDArray[np.int16],
     top: int,
     left: int,
 ) -> int:
@@ -406,8 +383,8 @@ def _collision(
 def _take(
     starts: NDArray[np.int32],
     runs: NDArray[np.int32],
-    next_taken: NDArray[np.int32],
-    next_free: NDArray[np.int32],
+    next_taken: NDArray[np.int16],
+    next_free: NDArray[np.int16],
     top: int,
     left: int,
 ) -> None:
@@ -430,7 +407,7 @@ def _take(
                 column -= 1
 
 
-@threaded_kernel
+@kernel
 def _place_charts(
     chart: NDArray[np.int64],
     turn: NDArray[np.int64],
@@ -441,21 +418,24 @@ def _place_charts(
     first_run: NDArray[np.int64],
     row_starts: NDArray[np.int32],
     runs: NDArray[np.int32],
+    size: NDArray[np.int64],
     cells: int,
-    stop: NDArray[np.bool_],
-) -> NDArray[np.int32]:
-    """Column, row and turn of every chart's box, int32 (c, 3); empty if the grid is too small."""
+) -> tuple[NDArray[np.int32], int, int]:
+    """Column, row and turn of every chart's box, int32 (c, 3); empty if the grid is too small.
+
+    Then how many cells were placed, and how many rows they take.
+    """
     # One more column than there are, taken and never free, ends every run.
-    next_taken = np.full((cells, cells + 1), cells, np.int32)
-    next_free = np.empty((cells, cells + 1), np.int32)
+    next_taken = np.full((cells, cells + 1), cells, np.int16)
+    next_free = np.empty((cells, cells + 1), np.int16)
     for row in range(cells):
         for column in range(cells):
             next_free[row, column] = column
-        next_free[row, cells] = 2**30
+        next_free[row, cells] = _FAR
     hint = np.zeros((_CLASSES, _CLASSES), np.int32)
     place = np.empty((chart.max() + 1, 3), np.int32)
-    first = 0
-    while first < len(chart) and not stop[0]:
+    first, filled, depth = 0, 0, 0
+    while first < len(chart):
         end = first + 1
         while end < len(chart) and chart[end] == chart[first]:
             end += 1
@@ -476,22 +456,24 @@ def _place_charts(
             if found >= 0:
                 bottom, left, best = top + height[shape], found, shape
         if best < 0:
-            return np.empty((0, 3), np.int32)
+            return np.empty((0, 3), np.int32), filled, depth
+        filled += size[best]
+        depth = max(depth, bottom)
         top = bottom - height[best]
         rows = row_starts[first_row[best] : first_row[best + 1]]
         _take(rows, runs[first_run[best] : first_run[best + 1]], next_taken, next_free, top, left)
         own = place[chart[best]]
         own[0], own[1], own[2] = left + half[best], top + half[best], turn[best]
         first = end
-    return place
+    return place, filled, depth
 
 
 @inner_kernel
 def _first_fit(
     starts: NDArray[np.int32],
     runs: NDArray[np.int32],
-    next_taken: NDArray[np.int32],
-    next_free: NDArray[np.int32],
+    next_taken: NDArray[np.int16],
+    next_free: NDArray[np.int16],
     top: int,
     width: int,
 ) -> int:
@@ -516,8 +498,10 @@ def _placed(
     result = np.empty_like(flat)
     for f in prange(len(flat)):
         c = charts[f]
+        # The box in whole cells is what was turned.
+        width, height = int(extent[c, 0] * scale) + 1, int(extent[c, 1] * scale) + 1
         for k in range(3):
-            x, y = _turned(flat[f, k, 0], flat[f, k, 1], extent[c, 0], extent[c, 1], place[c, 2])
-            result[f, k, 0] = x * scale + place[c, 0]
-            result[f, k, 1] = y * scale + place[c, 1]
+            x, y = _turned(flat[f, k, 0] * scale, flat[f, k, 1] * scale, width, height, place[c, 2])
+            result[f, k, 0] = x + place[c, 0]
+            result[f, k, 1] = y + place[c, 1]
     return result

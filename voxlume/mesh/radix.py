@@ -6,31 +6,37 @@ import numpy as np
 from numba import get_num_threads, prange
 from numpy.typing import NDArray
 
-from voxlume.jit import parallel_kernel
+from voxlume.jit import kernel, parallel_kernel
 
-_DIGIT_BITS = 11
-_SMALL = 1 << 15  # keys, below which NumPy is faster
-_FEW = 4  # threads, below which NumPy is, because it gains from runs that are in order already
+_DIGIT_BITS = 12  # at most
+_SMALL = 1 << 11  # keys, below which NumPy is faster
+_RUN = 16  # keys in order one after another, from which on NumPy is faster: it merges runs
+_PART = 1 << 15  # keys of a thread, at least: every further one has to be told what the others have counted
 
 
 def stable_order(keys: NDArray[np.integer]) -> NDArray[np.int64]:
     """The order int64 (n,) that sorts keys (n,), none of them negative; equal ones stay in their order."""
-    if len(keys) < _SMALL or get_num_threads() < _FEW:
-        return np.argsort(keys, kind="stable")
-    return radix_order(keys)
+    if len(keys) >= _SMALL and np.count_nonzero(keys[1:] < keys[:-1]) * _RUN > len(keys):
+        return radix_order(keys)
+    return np.argsort(keys, kind="stable")
 
 
 def radix_order(keys: NDArray[np.integer]) -> NDArray[np.int64]:
-    """The same as ``np.argsort(keys, kind="stable")``, by digits of 11 bits, the lowest first."""
+    """The same as ``np.argsort(keys, kind="stable")``, by digits of up to 12 bits, the lowest first."""
     n = len(keys)
     bits = int(keys.max()).bit_length()
     values: NDArray[np.unsignedinteger] = keys.astype(np.uint32) if bits <= 32 else keys.astype(np.uint64)
     order = np.arange(n)
-    parts = get_num_threads()
-    bounds = np.linspace(0, n, parts + 1).astype(np.int64)
+    parts = min(get_num_threads(), n // _PART)
+    bounds = np.linspace(0, n, max(parts, 1) + 1).astype(np.int64)
     next_values, next_order = np.empty_like(values), np.empty_like(order)
-    for shift in range(0, bits, _DIGIT_BITS):
-        _sort_by_digit(values, order, shift, bounds, next_values, next_order)
+    rounds = -(-bits // _DIGIT_BITS)
+    for i in range(rounds):
+        low, high = i * bits // rounds, (i + 1) * bits // rounds
+        if parts > 1:
+            _sort_by_digit(values, order, low, 1 << (high - low), bounds, next_values, next_order)
+        else:
+            _sort_by_digit_alone(values, order, low, 1 << (high - low), next_values, next_order)
         values, next_values = next_values, values
         order, next_order = next_order, order
     return order
@@ -77,12 +83,13 @@ def _sort_by_digit(
     values: NDArray[np.unsignedinteger],
     order: NDArray[np.int64],
     shift: int,
+    digits: int,
     bounds: NDArray[np.int64],
     next_values: NDArray[np.unsignedinteger],
     next_order: NDArray[np.int64],
 ) -> None:
-    digits = 1 << _DIGIT_BITS
-    counts = np.zeros((len(bounds) - 1, digits), np.int64)
+    """One pass; ``bounds`` share the work."""
+    counts = np.zeros((len(bounds) - 1, digits), np.int32)
     for part in prange(len(bounds) - 1):
         for i in range(bounds[part], bounds[part + 1]):
             counts[part, (np.uint64(values[i]) >> np.uint64(shift)) & np.uint64(digits - 1)] += 1
@@ -99,3 +106,25 @@ def _sort_by_digit(
             counts[part, here] = place + 1
             next_values[place] = values[i]
             next_order[place] = order[i]
+
+
+@kernel
+def _sort_by_digit_alone(
+    values: NDArray[np.unsignedinteger],
+    order: NDArray[np.int64],
+    shift: int,
+    digits: int,
+    next_values: NDArray[np.unsignedinteger],
+    next_order: NDArray[np.int64],
+) -> None:
+    """One pass on one thread, without the cost of starting others."""
+    place = np.zeros(digits + 1, np.int64)
+    for value in values:
+        place[((np.uint64(value) >> np.uint64(shift)) & np.uint64(digits - 1)) + np.uint64(1)] += 1
+    for digit in range(digits):
+        place[digit + 1] += place[digit]
+    for i in range(len(values)):
+        here = (np.uint64(values[i]) >> np.uint64(shift)) & np.uint64(digits - 1)
+        next_values[place[here]] = values[i]
+        next_order[place[here]] = order[i]
+        place[here] += 1

@@ -139,9 +139,10 @@ class DeviceReduction(Reduction):
         kernels.renew_keys(self.due, self.faces, self.head, self.following, self.cost, self.keys)
 
     def _choose(self, rank: int) -> Any:
-        # The level above all costs is that of vertices without an edge.
-        levels = torch.bincount(self.keys >> 2 * ID_BITS, minlength=COST_LEVELS)[: COST_LEVELS - 1]
-        limit = torch.searchsorted(levels.cumsum(0), levels.new_tensor([rank]))
+        # Nothing here waits for the device: torch.bincount() would, and so would a tensor made of the rank.
+        levels = torch.zeros(COST_LEVELS, dtype=torch.int32, device=self.device)
+        kernels.count_levels(self.keys, levels)
+        limit = (levels.cumsum(0) < rank).sum(0, keepdim=True)
         kernels.mark_chosen(self.faces, self.head, self.following, self.keys, limit, self.chosen)
         return torch.nonzero(self.chosen)[:, 0]
 
@@ -162,7 +163,7 @@ class DeviceReduction(Reduction):
             removed,
             self.due,
         )
-        self.moved[chosen[removed > 0]] = True
+        self.moved[chosen] |= removed > 0  # a mask as index would wait for the device
         self._renew_keys()
         return int(removed.sum())
 

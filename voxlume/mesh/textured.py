@@ -126,11 +126,12 @@ def _made_on(
     origin, faces, normals = split_at_creases(vertices, faces)
     vertices = ovoxel.placement.to_gltf(vertices[origin] / ovoxel.resolution - 0.5)
     normals = np.stack([normals[:, 0], normals[:, 2], -normals[:, 1]], axis=1)
-    double_sided = options.double_sided
-    if double_sided is None:
-        double_sided = needs_both_sides(vertices, faces)
+
+    def double_sided() -> bool:
+        return needs_both_sides(vertices, faces) if options.double_sided is None else options.double_sided
+
     if source.attributes is None or not options.textures:
-        material = Material(name=name, metallic_factor=0.0, double_sided=double_sided)
+        material = Material(name=name, metallic_factor=0.0, double_sided=double_sided())
         mesh = Mesh(vertices=vertices, faces=faces, normals=normals, material=0, name=name)
         return Asset(meshes=(mesh,), materials=(material,), name=name)
 
@@ -178,7 +179,7 @@ def _made_on(
         normal_texture=None if baked.normal is None else _texture(baked.normal),
         occlusion_texture=None if occlusion is None else _texture(occlusion),
         alpha_mode=mode,
-        double_sided=double_sided,
+        double_sided=double_sided(),  # not before, so that the textures are encoded meanwhile
     )
     return Asset(meshes=(mesh,), materials=(material,), name=name)
 
@@ -187,9 +188,11 @@ def source_alpha_mode(source: SourceSurface) -> AlphaMode:
     """What the alpha of the voxels, weighted by their area, asks for; see :mod:`voxlume.mesh.alpha`."""
     if source.attributes is None:
         return "OPAQUE"
-    alpha = source.attributes[:, 5]
-    cuts = cut_outs(source.vertices, source.faces, alpha)
-    return alpha_mode_of(alpha, source.vertex_areas(), cuts=cuts)
+    alpha, areas = source.attributes[:, 5], source.vertex_areas()
+    mode = alpha_mode_of(alpha, areas)
+    if mode != "MASK":  # only a mask depends on what is cut out
+        return mode
+    return alpha_mode_of(alpha, areas, cuts=cut_outs(source.vertices, source.faces, alpha))
 
 
 def _texture(image: NDArray[np.uint8]) -> Texture:

@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 from voxlume.jit import inner_kernel, kernel, parallel_kernel
 from voxlume.mesh.edges import EdgeTable
 from voxlume.mesh.normals import face_areas, face_normals
+from voxlume.mesh.radix import run_starts, stable_order
 from voxlume.ovoxel.orient import parity_root
 
 SMOOTH = 0.5
 """Cosine between two planes above which the faces across an edge surely belong to one side."""
+
+_AGREEING, _DISAGREEING, _SHARP = 1, 2, 3  # windings across a smooth edge, or an edge that is not smooth
 
 
 def flipped_faces(
@@ -28,14 +31,37 @@ def flipped_faces(
     """
     if not _disagreements(faces, table.start, table.half_edges):
         return np.zeros(len(faces), np.bool_)
-    patch, parity, sharp, relation = _join_faces(
-        faces, table.start, table.half_edges, face_normals(vertices, faces)
-    )
-    pairs, number = np.unique(sharp, axis=0, return_inverse=True)
-    majority = np.bincount(number.reshape(-1), np.where(relation, -1, 1), len(pairs))
-    order = np.argsort(-np.abs(majority), kind="stable")
+    kind = _kinds_of_edges(faces, table.start, table.half_edges, face_normals(vertices, faces))
+    patch, parity = _join_faces(kind, table.start, table.half_edges, len(faces))
+    keys, relation = _sharp_pairs(faces, np.flatnonzero(kind == _SHARP), table, patch, parity)
+    order = stable_order(keys)
+    starts = run_starts(keys, order)
+    pairs = keys[order[starts[:-1]]]
+    majority = np.add.reduceat(np.where(relation, -1, 1)[order], starts[:-1]) if len(keys) else keys
+    clearest = np.argsort(-np.abs(majority), kind="stable")
+    pairs = np.stack([pairs // len(faces), pairs % len(faces)], axis=1)
     area = face_areas(vertices, faces)
-    return _join_patches(pairs[order], majority[order] < 0, patch, parity, area)
+    return _join_patches(pairs[clearest], majority[clearest] < 0, patch, parity, area)
+
+
+def _sharp_pairs(
+    faces: NDArray[np.int32],
+    edges: NDArray[np.int64],
+    table: EdgeTable,
+    patch: NDArray[np.int64],
+    parity: NDArray[np.bool_],
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The two patches on either side of each of these edges as one number, the smaller first.
+
+    Edges within a patch are left out. Then whether one of the two should be reversed.
+    """
+    f, g = table.half_edges[table.start[edges]], table.half_edges[table.start[edges] + 1]
+    same_way = faces.reshape(-1)[f] == faces.reshape(-1)[g]
+    f, g = f // 3, g // 3
+    one, other = patch[f], patch[g]
+    between = np.flatnonzero(one != other)
+    keys = np.minimum(one, other) * len(faces) + np.maximum(one, other)
+    return keys[between], (same_way ^ parity[f] ^ parity[g])[between]
 
 
 @parallel_kernel
@@ -58,51 +84,47 @@ def _join(parents: NDArray[np.int64], a: int, b: int, relation: int) -> None:
         parents[max(i, j)] = 2 * min(i, j) + (i_parity ^ j_parity ^ relation)
 
 
-@kernel
-def _join_faces(
+@parallel_kernel
+def _kinds_of_edges(
     faces: NDArray[np.int32],
     start: NDArray[np.int32],
     half_edges: NDArray[np.int32],
     normals: NDArray[np.float32],
-) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64], NDArray[np.bool_]]:
-    """Patches of faces across smooth edges: the patch of each face, and whether it is the other way around.
-
-    Then the sharp edges between patches: the two patches int64 (k, 2), the smaller first, and whether one of
-    them should be reversed.
-    """
-    parents = 2 * np.arange(len(faces))
-    num_sharp = 0
-    # Edges whose faces agree come first: what has to disagree somewhere keeps the seam that it has.
-    for relation in range(2):
-        for edge in range(len(start) - 1):
-            if start[edge + 1] - start[edge] == 2:
-                h, g = half_edges[start[edge]], half_edges[start[edge] + 1]
-                f, e = h // 3, g // 3
-                same_way = faces[f, h % 3] == faces[e, g % 3]
-                if same_way == (relation == 1):
-                    cosine = np.float32(0)
-                    for c in range(3):
-                        cosine += normals[f, c] * normals[e, c]
-                    if abs(cosine) >= SMOOTH:
-                        _join(parents, f, e, relation)
-                    else:
-                        num_sharp += 1
-    patch, parity = np.empty(len(faces), np.int64), np.empty(len(faces), np.bool_)
-    for f in range(len(faces)):
-        root, odd = parity_root(parents, f)
-        patch[f], parity[f] = root, odd == 1
-    sharp, reverse = np.empty((num_sharp, 2), np.int64), np.empty(num_sharp, np.bool_)
-    count = 0
-    for edge in range(len(start) - 1):
+) -> NDArray[np.uint8]:
+    """What joins the two faces of every edge; nothing where there are not just two."""
+    kind = np.zeros(len(start) - 1, np.uint8)
+    for edge in prange(len(start) - 1):
         if start[edge + 1] - start[edge] == 2:
             h, g = half_edges[start[edge]], half_edges[start[edge] + 1]
             f, e = h // 3, g // 3
-            if patch[f] != patch[e]:
-                sharp[count, 0], sharp[count, 1] = min(patch[f], patch[e]), max(patch[f], patch[e])
-                same_way = faces[f, h % 3] == faces[e, g % 3]
-                reverse[count] = same_way ^ parity[f] ^ parity[e]
-                count += 1
-    return patch, parity, sharp[:count].copy(), reverse[:count].copy()
+            cosine = np.float32(0)
+            for c in range(3):
+                cosine += normals[f, c] * normals[e, c]
+            if not abs(cosine) >= SMOOTH:
+                kind[edge] = _SHARP
+            else:
+                kind[edge] = _DISAGREEING if faces[f, h % 3] == faces[e, g % 3] else _AGREEING
+    return kind
+
+
+@kernel
+def _join_faces(
+    kind: NDArray[np.uint8], start: NDArray[np.int32], half_edges: NDArray[np.int32], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Patches of faces across smooth edges: that of each face, and whether it is the other way around."""
+    parents = 2 * np.arange(count)
+    # Edges whose faces agree come first: what has to disagree somewhere keeps the seam that it has.
+    for relation in range(2):
+        wanted = _DISAGREEING if relation == 1 else _AGREEING
+        for edge in range(len(kind)):
+            if kind[edge] == wanted:
+                f, e = half_edges[start[edge]] // 3, half_edges[start[edge] + 1] // 3
+                _join(parents, f, e, relation)
+    patch, parity = np.empty(count, np.int64), np.empty(count, np.bool_)
+    for f in range(count):
+        root, odd = parity_root(parents, f)
+        patch[f], parity[f] = root, odd == 1
+    return patch, parity
 
 
 @kernel
