@@ -290,6 +290,9 @@ def test_volume_head_puts_blocks_where_they_belong() -> None:
 def test_flows_begin_with_the_trained_image_encoder(run: Run, tmp_path: Path) -> None:
     few = {"loop.steps": "2", "loop.looks": "1", "keep_pictures": "true"}
     both = replace(before_flows(run, tmp_path / "run"), settings=few)
+    fresh = replace(both, settings=few | {"freeze_encoder": "true"})
+    with pytest.raises(VoxlumeError, match="nothing has trained the image encoder"):
+        run_stage("flows", fresh, ALONE)
     run_stage("image_encoder", both, ALONE)
     records = read_log(both.out / "image_encoder")
     assert any("held_out" in record and "iou" in record["held_out"] for record in records)

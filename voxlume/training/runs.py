@@ -130,8 +130,15 @@ def run_stage(
     if not run.checkpoint(name).exists():
         encoder = run.checkpoint("image_encoder")
         own = (encoder,) if name == "flows" and encoder.exists() else ()
+        given: set[str] = set()
         for source in (*own, *run.initial):
-            begin_with(source, stage)
+            given |= begin_with(source, stage)
+        frozen = isinstance(stage, FlowStage) and stage.config.freeze_encoder and run.image_encoder is None
+        if frozen and IMAGE_ENCODER not in given:
+            raise VoxlumeError(
+                "nothing has trained the image encoder that freeze_encoder keeps: run the stage "
+                "image_encoder first, or name a model with --initial"
+            )
         stage.start(bool(run.initial))
     note = {"stage": name, "preset": run.preset, "weights": sum(p.numel() for p in stage.parameters())}
     outcome = train(
@@ -147,10 +154,14 @@ def run_stage(
     return _said(outcome) | note
 
 
-def begin_with(source: Path, stage: Stage) -> None:
+def begin_with(source: Path, stage: Stage) -> set[str]:
     """Give a stage the weights of a checkpoint of the same stage, or of a finished model folder.
 
     A checkpoint may lack some of the stage's networks, as that of flows trained apart does.
+
+    Returns
+    -------
+    The keys of the networks that got weights.
 
     Raises
     ------
@@ -158,16 +169,19 @@ def begin_with(source: Path, stage: Stage) -> None:
     """
     if not source.is_dir():
         held = stored_names(source)
-        networks = list(stage.networks().values())
+        prefixes = {id(module): prefix for prefix, module in stage.named_modules()}
+        found_in = {
+            key: prefixes[id(network)]
+            for key, network in stage.networks().items()
+            if any(name.startswith(f"{prefixes[id(network)]}.") for name in held)
+        }
         named = {
             f"{prefix}.{name}": parameter
-            for prefix, module in stage.named_modules()
-            if any(module is network for network in networks)
-            and any(name.startswith(f"{prefix}.") for name in held)
-            for name, parameter in module.named_parameters()
+            for key, prefix in found_in.items()
+            for name, parameter in stage.networks()[key].named_parameters()
         }
         load_averages(source, named or dict(stage.named_parameters()))
-        return
+        return set(found_in)
     folder = ModelFolder.from_pretrained(source)
     for key, network in stage.networks().items():
         # The image-to-3D description leaves out what only texturing needs; the files lie beside the others.
@@ -176,6 +190,7 @@ def begin_with(source: Path, stage: Stage) -> None:
         if found.config != replace(network.config, precision=found.config.precision):  # type: ignore
             raise ModelFileError(f"{stem} has other sizes than the preset's {key}")
         network.load_state_dict(found.state_dict())
+    return set(stage.networks())
 
 
 def _said(outcome: Outcome) -> dict[str, Any]:
