@@ -20,6 +20,7 @@ from voxlume.models.published import build
 from voxlume.models.sc_vae import material_features
 from voxlume.models.subdivision import rows_in, subdivision_masks, subdivisions_to
 from voxlume.pipelines import stages
+from voxlume.pipelines.checkpoint import load_network
 from voxlume.pipelines.model_folder import IMAGE_ENCODER
 from voxlume.render.batch import BatchCameras, Surfaces
 from voxlume.render.conditioning import Seen
@@ -476,19 +477,82 @@ def test_all_stages_in_a_row(run: Run) -> None:
         run_stage("shape_vae", replace(later, preset="nano", out=run.out / "bigger"), ALONE)
 
 
-def test_flows_trained_apart_come_together(run: Run, tmp_path: Path) -> None:
+def weights_of(model: Path, key: str) -> dict[str, torch.Tensor]:
+    return dict(load_network(model / "ckpts" / key).state_dict())
+
+
+def same_weights(key: str, *models: Path) -> bool:
+    first, second = (weights_of(model, key) for model in models)
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def model(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished model of everything in one run."""
+    whole = before_flows(run, tmp_path_factory.mktemp("whole"))
+    whole = replace(whole, settings={"loop.steps": "3", "loop.looks": "0"}, encoders=True)
+    run_stage("flows", whole, ALONE)
+    run_stage("export", whole, ALONE)
+    return whole.out / "model"
+
+
+def test_flows_trained_apart_come_together(run: Run, model: Path, tmp_path: Path) -> None:
     few = {"loop.steps": "2", "loop.looks": "0"}
-    first = replace(before_flows(run, tmp_path / "first"), settings=few | {"train": "structure"})
-    run_stage("flows", first, ALONE)
-    initial = (first.checkpoint("flows"),)
-    fresh = before_flows(run, tmp_path / "both")
-    both = replace(fresh, settings=few | {"loop.steps": "0"}, initial=initial)
+    fresh = replace(before_flows(run, tmp_path / "run"), encoders=True)
+    apart = replace(fresh, initial=(model,))
+    for parts in ("structure", "shape,material"):
+        learn = few | {"train": parts, "freeze_encoder": "true"}
+        assert run_stage("flows", replace(apart, settings=learn), ALONE)["finished"]
+    assert sorted(p.name for p in fresh.out.glob("flows*")) == ["flows_shape_material", "flows_structure"]
+    run_stage("export", fresh, ALONE)
+    history = json.loads((fresh.out / "model" / "pipeline.json").read_text())["training"]
+    assert set(history) >= {"flows_structure", "flows_shape_material", "shape_vae"}
+    for key, part in ((stages.STRUCTURE_FLOW, "structure"), (stages.SHAPE_FLOWS[0], "shape")):
+        assert not same_weights(key, model, fresh.out / "model")
+        (parts,) = (p for p in (("structure",), ("shape", "material")) if part in p)
+        config = {f"flows.{part}": tiny().config(key)}
+        learned = trained(fresh.checkpoint("flows", parts), config)[f"flows.{part}"].state_dict()
+        finished = weights_of(fresh.out / "model", key)
+        assert all(torch.equal(finished[name], value) for name, value in learned.items())
+    assert same_weights(IMAGE_ENCODER, model, fresh.out / "model")
+    # Their weights are also something to begin with.
+    both = replace(
+        before_flows(run, tmp_path / "both"),
+        settings=few | {"loop.steps": "0"},
+        initial=(fresh.checkpoint("flows", ("structure",)),),
+    )
     run_stage("flows", both, ALONE)
-    part = {"flows.structure": tiny().config(stages.STRUCTURE_FLOW)}
-    learned, taken = (trained(r.checkpoint("flows"), part)["flows.structure"] for r in (first, both))
-    assert all(torch.equal(a, b) for a, b in zip(learned.parameters(), taken.parameters(), strict=True))
+    part_of = {"flows.structure": tiny().config(stages.STRUCTURE_FLOW)}
+    first, second = (
+        trained(path, part_of)["flows.structure"]
+        for path in (fresh.checkpoint("flows", ("structure",)), both.checkpoint("flows"))
+    )
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     with pytest.raises(ModelFileError, match="other networks"):
         run_stage("structure_vae", replace(both, out=tmp_path / "other"), ALONE)
+
+
+def test_a_finished_model_learns_on(run: Run, model: Path, tmp_path: Path) -> None:
+    """With one flow trained, all else is the model's: VAEs, other flows, what latents are divided by."""
+    few = {"loop.steps": "2", "loop.looks": "0"}
+    on = Run("tiny", run.data, tmp_path / "on", few, initial=(model,), encoders=True)
+    run_stage("latents", replace(on, settings={}), ALONE)
+    learn = {"train": "structure", "freeze_encoder": "true"}
+    run_stage("flows", replace(on, settings=few | learn), ALONE)
+    run_stage("export", on, ALONE)
+    finished = on.out / "model"
+    before, after = (json.loads((folder / "pipeline.json").read_text()) for folder in (model, finished))
+    for name in ("shape_slat_normalization", "tex_slat_normalization"):
+        assert after["args"][name] == before["args"][name]
+    assert after["training"] == before["training"] | {"flows_structure": after["training"]["flows_structure"]}
+    keys = {path.stem for path in (model / "ckpts").glob("*.json")}
+    assert keys == {path.stem for path in (finished / "ckpts").glob("*.json")}
+    assert {key for key in keys if not same_weights(key, model, finished)} == {stages.STRUCTURE_FLOW}
+    # A flow that learns with an encoder of its own does not fit the others.
+    run_stage("flows", replace(on, settings=few | {"train": "shape"}), ALONE)
+    shutil.rmtree(finished)
+    with pytest.raises(VoxlumeError, match="another image encoder"):
+        run_stage("export", on, ALONE)
 
 
 def test_kept_pictures_are_not_drawn_again(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,12 +235,14 @@ def encode_split(
     split: str,
     processes: Processes,
     progress: Progress | None = None,
+    statistics: Statistics | None = None,
 ) -> None:
     """Encode this process's objects of a split and write them; the training split's statistics too.
 
     Parameters
     ----------
     store : the objects rank, rank + processes, ... of the split.
+    statistics : those to write; by default those of the data.
     """
     folder.mkdir(parents=True, exist_ok=True)
     levels = len(encoders.shape.config.channels) - 1
@@ -274,7 +276,10 @@ def encode_split(
         }
         write_safetensors(file, joined, metadata)
     if split == "train":
-        _write_statistics(joined, folder, processes)
+        if statistics is None:
+            _write_statistics(joined, folder, processes)
+        elif processes.first:
+            statistics.write(folder)
 
 
 def _groups(store: VoxelStore) -> Iterator[tuple[int, list[int]]]:

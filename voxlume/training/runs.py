@@ -1,18 +1,20 @@
 """The stages by name: what each is trained on, and where its results lie in a run's folder.
 
 ``RUN/shape_vae``, ``material_vae``, ``structure_vae``, ``image_encoder`` and ``flows`` hold a checkpoint, a
-log, curves and samples each; ``RUN/latents`` holds what the flows learn, ``RUN/pictures`` the pictures that
-are kept; ``RUN/model`` is the finished model folder.
+log, curves and samples each; flows that learn apart lie in ``flows_structure`` and the like. ``RUN/latents``
+holds what the flows learn, ``RUN/pictures`` the pictures that are kept; ``RUN/model`` is the finished model
+folder. What a run does not train itself is taken from the model that it begins with.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -20,12 +22,13 @@ from torch import nn
 from voxlume.data.shards import read_index
 from voxlume.data.store import VoxelStore
 from voxlume.errors import ModelFileError, VoxlumeError
-from voxlume.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from voxlume.models.image_encoder import ImageEncoderConfig
+from voxlume.models.published import NetworkConfig
 from voxlume.models.sc_vae import ScVaeEncoder
-from voxlume.models.structure_vae import StructureEncoder
+from voxlume.models.structure_vae import StructureEncoder, StructureEncoderConfig
 from voxlume.pipelines import stages
-from voxlume.pipelines.checkpoint import load_image_encoder, load_network
-from voxlume.pipelines.model_folder import IMAGE_ENCODER, ModelFolder
+from voxlume.pipelines.checkpoint import load_image_encoder, load_network, read_json
+from voxlume.pipelines.model_folder import IMAGE_ENCODER, IMAGE_TO_3D, ModelFolder
 from voxlume.progress import Progress
 from voxlume.training.checkpoint import load_averages, read_state, stored_names
 from voxlume.training.config import (
@@ -78,7 +81,8 @@ class Run:
     limit : take only so many training objects.
     image_encoder : folder of a ready-made DINOv3 encoder, for flows that do not train one.
     initial : checkpoints of the same stage, or finished model folders, whose weights to begin with; a later
-        one goes before an earlier one where both hold a network.
+        one goes before an earlier one where both hold a network. Stages that come before and were not run
+        are taken from such a folder too.
     encoders : export the encoders too that only evaluation needs.
     """
 
@@ -104,8 +108,28 @@ class Run:
             raise VoxlumeError(f"no training preset {self.preset!r}; there are {', '.join(PRESETS)}")
         return PRESETS[self.preset]()
 
-    def checkpoint(self, stage: str) -> Path:
-        return self.out / stage / CHECKPOINT
+    @property
+    def models(self) -> list[Path]:
+        """The model folders to begin with, the one that counts most last."""
+        return [path for path in self.initial if path.is_dir()]
+
+    def folder(self, stage: str, parts: Sequence[str] = PARTS) -> Path:
+        """Where a stage's results lie; ``parts`` are the flows that learn."""
+        apart = stage == "flows" and set(parts) != set(PARTS)
+        return self.out / ("_".join(["flows", *(p for p in PARTS if p in parts)]) if apart else stage)
+
+    def checkpoint(self, stage: str, parts: Sequence[str] = PARTS) -> Path:
+        return self.folder(stage, parts) / CHECKPOINT
+
+    def checkpoint_of_flow(self, part: str) -> Path | None:
+        """Where a flow's weights are, or None; one that learned apart goes before one that did not."""
+        apart = [
+            self.checkpoint("flows", parts)
+            for count in range(1, len(PARTS) + 1)
+            for parts in combinations(PARTS, count)
+            if part in parts
+        ]
+        return next((path for path in apart if path.exists()), None)
 
 
 def run_stage(
@@ -127,11 +151,17 @@ def run_stage(
         return export(run) if processes.first else {}
     torch.manual_seed(0)  # every process starts with the same weights
     stage, loop = _stage(name, run, processes, progress)
-    if not run.checkpoint(name).exists():
+    parts = stage.config.train if isinstance(stage, FlowStage) else PARTS
+    if not run.checkpoint(name, parts).exists():
         encoder = run.checkpoint("image_encoder")
         own = (encoder,) if name == "flows" and encoder.exists() else ()
         given: set[str] = set()
-        for source in (*own, *run.initial):
+        # What this run has trained goes before the model that all of it began with.
+        for source in (
+            *(p for p in run.initial if p.is_dir()),
+            *own,
+            *(p for p in run.initial if not p.is_dir()),
+        ):
             given |= begin_with(source, stage)
         frozen = isinstance(stage, FlowStage) and stage.config.freeze_encoder and run.image_encoder is None
         if frozen and IMAGE_ENCODER not in given:
@@ -144,7 +174,7 @@ def run_stage(
     outcome = train(
         stage,
         loop,
-        run.out / name,
+        run.folder(name, parts),
         processes,
         resume=run.resume,
         note=note,
@@ -182,15 +212,32 @@ def begin_with(source: Path, stage: Stage) -> set[str]:
         }
         load_averages(source, named or dict(stage.named_parameters()))
         return set(found_in)
-    folder = ModelFolder.from_pretrained(source)
     for key, network in stage.networks().items():
-        # The image-to-3D description leaves out what only texturing needs; the files lie beside the others.
-        stem = folder.stem(key) if folder.has(key) else source / "ckpts" / key
-        found = load_network(stem, torch.float32)
-        if found.config != replace(network.config, precision=found.config.precision):  # type: ignore
-            raise ModelFileError(f"{stem} has other sizes than the preset's {key}")
-        network.load_state_dict(found.state_dict())
+        network.load_state_dict(_of_model(source, key, network.config).state_dict())  # type: ignore[arg-type]
     return set(stage.networks())
+
+
+def _stem(model: Path, key: str) -> Path:
+    """A network's files; the description leaves out what only texturing and training need."""
+    folder = ModelFolder.from_pretrained(model)
+    return folder.stem(key) if folder.has(key) else model / "ckpts" / key
+
+
+def _of_model(model: Path, key: str, config: NetworkConfig) -> nn.Module:
+    """A network of a finished model, which must have the preset's sizes."""
+    stem = _stem(model, key)
+    found = load_network(stem, torch.float32)
+    if found.config != replace(config, precision=found.config.precision):  # type: ignore
+        raise ModelFileError(f"{stem} has other sizes than the preset's {key}")
+    return found
+
+
+def _model_with(run: Run, keys: Sequence[str]) -> Path | None:
+    """The model that the run begins with, if it holds all of these networks."""
+    for model in reversed(run.models):
+        if all(_stem(model, key).with_name(f"{_stem(model, key).name}.json").exists() for key in keys):
+            return model
+    return None
 
 
 def _said(outcome: Outcome) -> dict[str, Any]:
@@ -283,16 +330,23 @@ def _flow_stage(
 
 
 def _trained_vae(run: Run, stage: str) -> dict[str, nn.Module]:
-    """Encoder and decoder of a trained VAE by their keys."""
+    """Encoder and decoder of a trained VAE by their keys; of the model to begin with, if it is not of this
+    run."""
     encoder, decoder = VAE_KEYS[stage]
     sizes = run.sizes
+    model = None if run.checkpoint(stage).exists() else _model_with(run, VAE_KEYS[stage])
+    if model is not None:
+        return {key: _of_model(model, key, sizes.config(key)).eval() for key in (encoder, decoder)}
     parts = {"encoder": sizes.config(encoder), "decoder": sizes.config(decoder)}
     networks = trained(run.checkpoint(stage), parts)
     return {encoder: networks["encoder"], decoder: networks["decoder"]}
 
 
 def encode(run: Run, processes: Processes, progress: Progress | None = None) -> dict[str, Any]:
-    """Encode the data set with the trained encoders."""
+    """Encode the data set with the trained encoders.
+
+    Latents of a finished model's own encoders are normalised as its flows know them, whatever the data.
+    """
     began = time.monotonic()
     shape, material, structure = (
         _trained_vae(run, stage)[VAE_KEYS[stage][0]]
@@ -313,9 +367,25 @@ def encode(run: Run, processes: Processes, progress: Progress | None = None) -> 
             continue
         limit = run.limit if split == "train" else 64
         store = load_share(run.data, split, processes, limit)
-        encode_split(encoders, store, folder, split, processes, progress)
+        encode_split(encoders, store, folder, split, processes, progress, _known_statistics(run))
         counts[split] = len(store) * processes.count
     return {"finished": True, "seconds": round(time.monotonic() - began, 1), "objects": counts}
+
+
+def _known_statistics(run: Run) -> Statistics | None:
+    """Those of the model to begin with, if its VAEs are the run's."""
+    if any(run.checkpoint(stage).exists() for stage in VAE_KEYS):
+        return None
+    model = _model_with(run, [key for keys in VAE_KEYS.values() for key in keys])
+    if model is None:
+        return None
+    described = ModelFolder.from_pretrained(model).config
+    shape, material = described.shape_normalization, described.material_normalization
+    if shape is None or material is None:
+        raise ModelFileError(f"{model} does not say how its latents are normalised")
+    encoder = run.sizes.config(STRUCTURE_ENCODER)
+    assert isinstance(encoder, StructureEncoderConfig)
+    return Statistics(shape, material, (1.0,) * encoder.latent_channels)
 
 
 def export(run: Run) -> dict[str, Any]:
@@ -323,35 +393,57 @@ def export(run: Run) -> dict[str, Any]:
 
     Raises
     ------
-    VoxlumeError : a stage is missing, or ``RUN/model`` exists.
+    VoxlumeError : a stage is missing, flows have learned from different image encoders, or ``RUN/model``
+        exists.
     """
     sizes = run.sizes
     networks: dict[str, nn.Module] = {}
     history: dict[str, Any] = {}
+    for model in run.models:
+        history |= read_json(model / IMAGE_TO_3D).get("training", {})
     for stage, keys in VAE_KEYS.items():
         found = _trained_vae(run, stage)
         networks |= {k: found[k] for k in keys if run.encoders or k in sizes.model.networks}
-        history[stage] = _history(run, stage)
+        if run.checkpoint(stage).exists():
+            history[stage] = _history(run.checkpoint(stage))
     high = int(read_index(run.data)["resolution"] > sizes.model.base_resolution)
     flows = {
         "structure": stages.STRUCTURE_FLOW,
         "shape": stages.SHAPE_FLOWS[high],
         "material": stages.MATERIAL_FLOWS[high],
     }
-    parts = {f"flows.{part}": sizes.config(flows[part]) for part in PARTS}
-    learned = trained(run.checkpoint("flows"), {"encoder": sizes.config(IMAGE_ENCODER)} | parts)
-    networks[IMAGE_ENCODER] = cast(ImageEncoder, learned["encoder"])
-    networks |= {flows[part]: learned[f"flows.{part}"] for part in PARTS}
-    history["flows"] = _history(run, "flows")
-    folder = run.out / "model"
-    write_model(sizes.model, networks, Statistics.read(run.out / "latents"), folder, {"training": history})
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return {"finished": True, "model": str(folder), "megabytes": round(size / 1e6, 1)}
+    for part, key in flows.items():
+        networks[key], encoder, told = _flow_and_encoder(run, part, key)
+        history |= told
+        known = networks.setdefault(IMAGE_ENCODER, encoder)
+        if any(not torch.equal(a, b) for a, b in zip(known.parameters(), encoder.parameters(), strict=True)):
+            raise VoxlumeError(
+                f"the {part} flow has learned from another image encoder than the others: train it again "
+                "with theirs and freeze_encoder=true"
+            )
+    target = run.out / "model"
+    write_model(sizes.model, networks, Statistics.read(run.out / "latents"), target, {"training": history})
+    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    return {"finished": True, "model": str(target), "megabytes": round(size / 1e6, 1)}
 
 
-def _history(run: Run, stage: str) -> dict[str, Any]:
+def _flow_and_encoder(run: Run, part: str, key: str) -> tuple[nn.Module, nn.Module, dict[str, Any]]:
+    """A trained flow, the image encoder that it knows, and how they were trained if in this run."""
+    sizes, checkpoint = run.sizes, run.checkpoint_of_flow(part)
+    configs = {f"flows.{part}": sizes.config(key), "encoder": sizes.config(IMAGE_ENCODER)}
+    if checkpoint is None:
+        model = _model_with(run, (key, IMAGE_ENCODER))
+        if model is not None:
+            flow, encoder = (_of_model(model, k, sizes.config(k)) for k in (key, IMAGE_ENCODER))
+            return flow, encoder, {}
+        checkpoint = run.checkpoint("flows")  # which is not there: the reader says so
+    found = trained(checkpoint, configs)
+    return found[f"flows.{part}"], found["encoder"], {checkpoint.parent.name: _history(checkpoint)}
+
+
+def _history(checkpoint: Path) -> dict[str, Any]:
     """How a stage was trained, as it is told in the finished model."""
-    state = read_state(run.checkpoint(stage))
+    state = read_state(checkpoint)
     return {"steps": state["step"], "seconds": round(state["seconds"]), "lanes": state["lanes"]}
 
 
