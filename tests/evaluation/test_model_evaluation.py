@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from tests.training.store import write_store
 from voxlume.asset import Asset
 from voxlume.data.sources import Source
 from voxlume.errors import AssetError, ModelFileError, VoxlumeError
+from voxlume.evaluation import generation, reconstruction
 from voxlume.evaluation.__main__ import main
 from voxlume.evaluation.generation import Shot
 from voxlume.evaluation.reconstruction import (
@@ -163,6 +165,51 @@ def test_generation_command(tiny_model: Path, tmp_path: Path) -> None:
     assert 0 < row["scores"]["f_score_0.05"] < 1
     assert kept["about"]["resolution"] == 32
     assert (tmp_path / "out" / "generation.jpg").is_file()
+
+
+@pytest.mark.parametrize("task", ["generation", "reconstruction"])
+def test_an_interrupted_evaluation_goes_on(
+    task: str, tiny_model: Path, encoders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_collection(tmp_path / "open", 3)
+    words = [task, "--model", str(tiny_model), "--device", "cpu", "--procedural", "0", "--families", "0"]
+    words += ["--data", str(tmp_path / "open" / "assets"), "--samples", "500", "--size", "24"]
+    words += ["--steps", "1", "--type", "32"] if task == "generation" else ["--encoders", str(encoders)]
+    module = generation if task == "generation" else reconstruction
+    real, seen, stop_at = module._measured, [], [2]
+
+    def measured(*arguments: Any) -> Any:
+        if len(seen) == stop_at[0]:
+            raise KeyboardInterrupt
+        seen.append(arguments[-1])
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "_measured", measured)
+    out = tmp_path / "out"
+    assert main([*words, "--out", str(out)]) == 130
+    assert len(list((out / ".measured").glob("*.png"))) == 2
+    stop_at[0] = -1
+    assert main([*words, "--out", str(out)]) == 0
+    assert len(seen) == len(set(seen)) == 3  # each object once
+    assert not (out / ".measured").exists()
+    assert main([*words, "--out", str(tmp_path / "whole")]) == 0
+    timed = ("seconds", "encode_seconds", "decode_seconds")
+    first, second = (
+        [
+            row | {"scores": {k: v for k, v in row["scores"].items() if k not in timed}}
+            for row in json.loads((folder / f"{task}.json").read_text())["objects"]
+        ]
+        for folder in (out, tmp_path / "whole")
+    )
+    assert first == second
+    assert (out / f"{task}.jpg").read_bytes() == (tmp_path / "whole" / f"{task}.jpg").read_bytes()
+    # What was measured with other settings is not taken.
+    seen.clear()
+    stop_at[0] = 1
+    assert main([*words, "--out", str(out)]) == 130
+    stop_at[0] = -1
+    assert main([*words, "--samples", "600", "--out", str(out)]) == 0
+    assert len(seen) == 4
 
 
 def test_a_shot_repeats_itself() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from voxlume.evaluation.report import Report, Tile
 
 
+PARTIAL = ".measured"
+"""Folder in the output that holds what is measured until the report is written."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     sleep_while_waiting()
@@ -33,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"voxlume.evaluation: cannot use {options.out}: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("voxlume.evaluation: interrupted, nothing was written", file=sys.stderr)
+        print("voxlume.evaluation: interrupted; the same command goes on", file=sys.stderr)
         return 130
     return 0
 
@@ -53,7 +58,8 @@ def _reconstruction(options: argparse.Namespace) -> None:
         size=options.size,
         conversion=options.conversion,
         pictures=options.pictures,
-        about={"model": str(options.model)},
+        about={"model": str(options.model), "encoders": str(options.encoders or options.model)},
+        kept_in=options.out / PARTIAL,
         progress=_lines(),
     )
     _write(options.out, report, tiles, task.SHEET_HEADS)
@@ -79,6 +85,7 @@ def _generation(options: argparse.Namespace) -> None:
         size=options.size,
         pictures=options.pictures,
         about={"model": str(options.model), "seed": options.seed, "steps": options.steps},
+        kept_in=options.out / PARTIAL,
         progress=_lines(),
     )
     _write(options.out, report, tiles, task.SHEET_HEADS)
@@ -110,6 +117,7 @@ def _write(out: Path, report: Report, tiles: Sequence[Tile], heads: Sequence[str
     (out / f"{report.task}.txt").write_text(report.table() + "\n")
     if tiles:
         save_sheet(sheet(tiles, heads), out / f"{report.task}.jpg")
+    shutil.rmtree(out / PARTIAL, ignore_errors=True)
     print(report.table())
     for name, reason in report.about.get("unusable", {}).items():
         print(f"not measured: {name}: {reason}", file=sys.stderr)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch.nn.functional import pad
 from voxlume.asset import Asset
 from voxlume.data.sources import Source
 from voxlume.errors import VoxlumeError
+from voxlume.evaluation.kept import Kept, Measured, stamps
 from voxlume.evaluation.metrics import F_DISTANCES, MEASURES, Scores, Truth, iou, mean_ssim, psnr
 from voxlume.evaluation.report import Report, Row, Tile, machine, peak_memory_gb
 from voxlume.ovoxel.grid import OVoxel
@@ -120,6 +122,7 @@ def evaluate_generation(
     size: int = 256,
     pictures: int = 24,
     about: Mapping[str, Any] | None = None,
+    kept_in: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[Report, list[Tile]]:
     """Measure generation from one picture of each object.
@@ -128,7 +131,7 @@ def evaluate_generation(
     ----------
     groups : objects by the name of their group.
     options : of the pipeline; the model's defaults with seed 42 otherwise.
-    samples, size, pictures, about : as for :func:`.reconstruction.evaluate_reconstruction`.
+    samples, size, pictures, about, kept_in : as for :func:`.reconstruction.evaluate_reconstruction`.
 
     Returns
     -------
@@ -141,6 +144,9 @@ def evaluate_generation(
     facts = {"pipeline_type": kind.name, "resolution": kind.resolution, "picture_size": picture_size}
     facts |= {"samples": samples, "map_size": size, **machine(device)}
     result = Report("generation", {**(about or {}), **facts}, GENERATION_MEASURES)
+    weights = stamps(pipeline.folder, pipeline.folder.config.models)
+    settings = {"options": asdict(options), "pictures": pictures, "groups": list(groups), "weights": weights}
+    kept = Kept(kept_in, result.about | settings)
     tiles: dict[str, list[Tile]] = {group: [] for group in groups}
     total, done = sum(map(len, groups.values())), 0
     per_group = -(-pictures // max(1, len(groups)))
@@ -148,18 +154,25 @@ def evaluate_generation(
         for source in sources:
             report(progress, done, total, f"generating ({group})")
             done += 1
-            try:
-                asset = source.make()
-                truth = Truth(asset, samples=samples, size=size)
-                voxels = voxelize_asset(asset, kind.resolution)
-                shot = Shot.of(voxels, source.name, picture_size, device)
-            except VoxlumeError as error:
-                result.about.setdefault("unusable", {})[source.name] = str(error)
-                continue
-            row, made = _measured(pipeline, options, truth, shot, group, source.name)
-            result.rows.append(row)
-            if len(tiles[group]) < per_group:
-                tiles[group].append((f"{source.name}  {_short(row)}", _tiles(asset, shot, truth, made)))
+            measured = kept.get(group, source.name)
+            if measured is None:
+                shown = len(tiles[group]) < per_group
+                try:
+                    asset = source.make()
+                    truth = Truth(asset, samples=samples, size=size)
+                    voxels = voxelize_asset(asset, kind.resolution)
+                    shot = Shot.of(voxels, source.name, picture_size, device)
+                except VoxlumeError as error:
+                    measured = Measured(unusable=str(error))
+                else:
+                    row, made = _measured(pipeline, options, truth, shot, group, source.name)
+                    label = f"{source.name}  {_short(row)}"
+                    tile = (label, _tiles(asset, shot, truth, made)) if shown else None
+                    measured = Measured((row,), tile)
+                kept.put(group, source.name, measured)
+            result.add(source.name, measured.rows, measured.unusable)
+            if measured.tile is not None:
+                tiles[group].append(measured.tile)
     report(progress, total, total, "generating")
     result.about["peak_memory_gb"] = peak_memory_gb(device)
     return result, [tile for group in tiles.values() for tile in group][:pictures]

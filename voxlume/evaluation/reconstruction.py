@@ -16,6 +16,7 @@ from torch import Tensor
 from voxlume.asset import Asset
 from voxlume.data.sources import Source
 from voxlume.errors import ModelFileError, VoxlumeError
+from voxlume.evaluation.kept import Kept, Measured, stamps
 from voxlume.evaluation.metrics import MEASURES, Truth
 from voxlume.evaluation.report import Report, Row, Tile, machine, peak_memory_gb
 from voxlume.models.sc_vae import Content, DecoderConfig, ScVaeEncoder, material_features, shape_features
@@ -177,6 +178,7 @@ def evaluate_reconstruction(
     conversion: bool = False,
     pictures: int = 24,
     about: Mapping[str, Any] | None = None,
+    kept_in: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[Report, list[Tile]]:
     """Measure reconstructions of objects that training has not seen.
@@ -190,6 +192,8 @@ def evaluate_reconstruction(
         this resolution can do better.
     pictures : how many of the first objects are drawn, the groups in turn.
     about : kept in the report.
+    kept_in : folder for the results as they come, from which an interrupted evaluation goes on; who called
+        takes it away when the report is written. See :mod:`.kept`.
 
     Returns
     -------
@@ -200,6 +204,9 @@ def evaluate_reconstruction(
     facts = {"resolution": resolution, "samples": samples, "map_size": size, **machine(networks.device)}
     facts["material"] = "material" in autoencoder.encoders
     result = Report("reconstruction", {**(about or {}), **facts}, RECONSTRUCTION_MEASURES)
+    weights = stamps(networks.folder, networks.folder.config.models)
+    settings = {"conversion": conversion, "pictures": pictures, "groups": list(groups), "weights": weights}
+    kept = Kept(kept_in, result.about | settings)
     tiles: dict[str, list[Tile]] = {group: [] for group in groups}
     total, done = sum(map(len, groups.values())), 0
     per_group = -(-pictures // max(1, len(groups)))
@@ -207,21 +214,29 @@ def evaluate_reconstruction(
         for source in sources:
             report(progress, done, total, f"reconstructing ({group})")
             done += 1
-            try:
-                asset = source.make()
-                truth = Truth(asset, samples=samples, size=size)
-                voxels = voxelize_asset(asset, resolution)
-            except VoxlumeError as error:
-                # The object's own fault: there is nothing to measure, so it is not in the statistics.
-                result.about.setdefault("unusable", {})[source.name] = str(error)
-                continue
-            if conversion:
-                result.rows.append(Row(f"{group}, voxels only", source.name, truth.score(voxels)))
-            row, back = _measured(autoencoder, truth, voxels, group, source.name)
-            result.rows.append(row)
-            if len(tiles[group]) < per_group:
-                pair = (asset, None if back is None else truth.placed(back.ovoxel))
-                tiles[group].append((f"{source.name}  {_short(row)}", _tiles(*pair)))
+            measured = kept.get(group, source.name)
+            if measured is None:
+                shown = len(tiles[group]) < per_group
+                try:
+                    asset = source.make()
+                    truth = Truth(asset, samples=samples, size=size)
+                    voxels = voxelize_asset(asset, resolution)
+                except VoxlumeError as error:
+                    measured = Measured(unusable=str(error))
+                else:
+                    rows = []
+                    if conversion:
+                        rows.append(Row(f"{group}, voxels only", source.name, truth.score(voxels)))
+                    row, back = _measured(autoencoder, truth, voxels, group, source.name)
+                    tile = None
+                    if shown:
+                        pair = (asset, None if back is None else truth.placed(back.ovoxel))
+                        tile = (f"{source.name}  {_short(row)}", _tiles(*pair))
+                    measured = Measured((*rows, row), tile)
+                kept.put(group, source.name, measured)
+            result.add(source.name, measured.rows, measured.unusable)
+            if measured.tile is not None:
+                tiles[group].append(measured.tile)
     report(progress, total, total, "reconstructing")
     result.about["peak_memory_gb"] = peak_memory_gb(networks.device)
     return result, [tile for group in tiles.values() for tile in group][:pictures]

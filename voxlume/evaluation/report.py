@@ -65,6 +65,12 @@ class Report:
     measures: Mapping[str, str]
     rows: list[Row] = field(default_factory=list)
 
+    def add(self, name: str, rows: Sequence[Row], unusable: str = "") -> None:
+        """Take an object in; one that is unusable is named, but is not in the statistics."""
+        self.rows += rows
+        if unusable:
+            self.about.setdefault("unusable", {})[name] = unusable
+
     def summary(self) -> dict[str, dict[str, Any]]:
         """By group: ``objects``, ``failed`` and for every measure ``mean``, ``median``, ``count``."""
         groups: dict[str, list[Row]] = {}

@@ -1,0 +1,109 @@
+"""What an evaluation has measured so far, on disk, so that an interrupted one goes on.
+
+A folder beside the report that is to come: ``settings.json``, and for every object a JSON file and, if it is
+shown on the sheet, a PNG of its pictures side by side. Who writes the report takes it away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from voxlume.evaluation.report import Row, Tile
+from voxlume.files import atomic_write
+from voxlume.pipelines.model_folder import ModelFolder
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One object.
+
+    Attributes
+    ----------
+    rows : its results.
+    tile : for the sheet, or None.
+    unusable : why there was nothing to measure; empty otherwise.
+    """
+
+    rows: tuple[Row, ...] = ()
+    tile: Tile | None = None
+    unusable: str = ""
+
+
+def stamps(folder: ModelFolder, keys: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Size and time of each network's file: other weights have others."""
+    paths = {key: folder.stem(key) for key in keys}
+    found = {key: path.with_name(f"{path.name}.safetensors").stat() for key, path in paths.items()}
+    return {key: (stat.st_size, stat.st_mtime_ns) for key, stat in found.items()}
+
+
+class Kept:
+    """The objects that are measured.
+
+    Parameters
+    ----------
+    folder : None keeps nothing.
+    settings : plain values on which the results depend; what was kept with others is thrown away.
+    """
+
+    def __init__(self, folder: Path | None, settings: Mapping[str, Any]) -> None:
+        self.folder = folder
+        if folder is None:
+            return
+        text = json.dumps(dict(settings), sort_keys=True, default=str)
+        path = folder / "settings.json"
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            with atomic_write(path) as file:
+                file.write(text.encode())
+
+    def get(self, group: str, name: str) -> Measured | None:
+        """An object that was measured before."""
+        if self.folder is None:
+            return None
+        stem = self._stem(group, name)
+        try:
+            content = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
+            tile = None
+            if content["label"] is not None:
+                strip = np.asarray(Image.open(stem.with_suffix(".png")).convert("RGB"))
+                tile = content["label"], np.split(strip, content["pictures"], axis=1)
+            return Measured(tuple(Row(**row) for row in content["rows"]), tile, content["unusable"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # not there, or cut off: measured again
+
+    def put(self, group: str, name: str, measured: Measured) -> None:
+        """Keep an object.
+
+        Raises
+        ------
+        VoxlumeError : a file cannot be written.
+        """
+        if self.folder is None:
+            return
+        stem = self._stem(group, name)
+        label, pictures = measured.tile or (None, ())
+        if len(pictures):
+            with atomic_write(stem.with_suffix(".png")) as file:
+                Image.fromarray(np.concatenate(list(pictures), axis=1)).save(file, "PNG")
+        content = {
+            "rows": [asdict(row) for row in measured.rows],
+            "label": label,
+            "pictures": len(pictures),
+            "unusable": measured.unusable,
+        }
+        with atomic_write(stem.with_suffix(".json")) as file:
+            file.write(json.dumps(content).encode())
+
+    def _stem(self, group: str, name: str) -> Path:
+        assert self.folder is not None
+        return self.folder / hashlib.sha256(f"{group}/{name}".encode()).hexdigest()[:16]
