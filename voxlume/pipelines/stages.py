@@ -731,8 +731,8 @@ def _voting_noise(
     coords: Sequence[Tensor], channels: int, seeds: Sequence[int], own: int, votes: int, device: torch.device
 ) -> SparseTensor:
     """Noise of b votes samples: the first voters of all seeds, then the second ones, and so on."""
-    places = _batch(list(coords) * votes, device)
     once = _batch(coords, device)
+    places = once if votes == 1 else _batch(list(coords) * votes, device)
     noise = [noise_like(once, channels, seeds, stream).features for stream in _voting_streams(own, votes)]
     return places.with_features(torch.cat(noise))
 
