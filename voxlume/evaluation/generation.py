@@ -22,13 +22,13 @@ from torch.nn.functional import pad
 from voxlume.asset import Asset
 from voxlume.data.sources import Source
 from voxlume.errors import VoxlumeError
-from voxlume.evaluation.kept import Kept, Measured, stamps
+from voxlume.evaluation.measuring import Kept, Measured, measure_all, stamps
 from voxlume.evaluation.metrics import F_DISTANCES, MEASURES, Scores, Truth, iou, mean_ssim, psnr
 from voxlume.evaluation.report import Report, Row, Tile, machine, peak_memory_gb
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.ovoxel.voxelize import voxelize_asset
 from voxlume.pipelines.image_to_3d import ImageTo3D, ImageTo3DOptions
-from voxlume.progress import Progress, report
+from voxlume.progress import Progress
 from voxlume.render.batch import BatchCameras, Surfaces, random_cameras
 from voxlume.render.camera import FIXED_VIEWS
 from voxlume.render.conditioning import (
@@ -147,35 +147,22 @@ def evaluate_generation(
     weights = stamps(pipeline.folder, pipeline.folder.config.models)
     settings = {"options": asdict(options), "pictures": pictures, "groups": list(groups), "weights": weights}
     kept = Kept(kept_in, result.about | settings)
-    tiles: dict[str, list[Tile]] = {group: [] for group in groups}
-    total, done = sum(map(len, groups.values())), 0
-    per_group = -(-pictures // max(1, len(groups)))
-    for group, sources in groups.items():
-        for source in sources:
-            report(progress, done, total, f"generating ({group})")
-            done += 1
-            measured = kept.get(group, source.name)
-            if measured is None:
-                shown = len(tiles[group]) < per_group
-                try:
-                    asset = source.make()
-                    truth = Truth(asset, samples=samples, size=size)
-                    voxels = voxelize_asset(asset, kind.resolution)
-                    shot = Shot.of(voxels, source.name, picture_size, device)
-                except VoxlumeError as error:
-                    measured = Measured(unusable=str(error))
-                else:
-                    row, made = _measured(pipeline, options, truth, shot, group, source.name)
-                    label = f"{source.name}  {_short(row)}"
-                    tile = (label, _tiles(asset, shot, truth, made)) if shown else None
-                    measured = Measured((row,), tile)
-                kept.put(group, source.name, measured)
-            result.add(source.name, measured.rows, measured.unusable)
-            if measured.tile is not None:
-                tiles[group].append(measured.tile)
-    report(progress, total, total, "generating")
+
+    def measure(group: str, source: Source, shown: bool) -> Measured:
+        try:
+            asset = source.make()
+            truth = Truth(asset, samples=samples, size=size)
+            voxels = voxelize_asset(asset, kind.resolution)
+            shot = Shot.of(voxels, source.name, picture_size, device)
+        except VoxlumeError as error:
+            return Measured(unusable=str(error))
+        row, made = _measured(pipeline, options, truth, shot, group, source.name)
+        label = f"{source.name}  {_short(row)}"
+        return Measured((row,), (label, _tiles(asset, shot, truth, made)) if shown else None)
+
+    tiles = measure_all(groups, measure, result, kept, pictures, "generating", progress)
     result.about["peak_memory_gb"] = peak_memory_gb(device)
-    return result, [tile for group in tiles.values() for tile in group][:pictures]
+    return result, tiles
 
 
 def _measured(

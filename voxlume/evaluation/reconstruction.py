@@ -16,7 +16,7 @@ from torch import Tensor
 from voxlume.asset import Asset
 from voxlume.data.sources import Source
 from voxlume.errors import ModelFileError, VoxlumeError
-from voxlume.evaluation.kept import Kept, Measured, stamps
+from voxlume.evaluation.measuring import Kept, Measured, measure_all, stamps
 from voxlume.evaluation.metrics import MEASURES, Truth
 from voxlume.evaluation.report import Report, Row, Tile, machine, peak_memory_gb
 from voxlume.models.sc_vae import Content, DecoderConfig, ScVaeEncoder, material_features, shape_features
@@ -34,7 +34,7 @@ from voxlume.pipelines.model_folder import (
 )
 from voxlume.pipelines.results import Latent
 from voxlume.pipelines.sanity import check_ovoxel
-from voxlume.progress import Progress, report
+from voxlume.progress import Progress
 from voxlume.render.camera import FIXED_VIEWS
 from voxlume.render.picture import render_views
 from voxlume.sparse import SparseTensor
@@ -193,7 +193,7 @@ def evaluate_reconstruction(
     pictures : how many of the first objects are drawn, the groups in turn.
     about : kept in the report.
     kept_in : folder for the results as they come, from which an interrupted evaluation goes on; who called
-        takes it away when the report is written. See :mod:`.kept`.
+        takes it away when the report is written. See :mod:`.measuring`.
 
     Returns
     -------
@@ -207,39 +207,25 @@ def evaluate_reconstruction(
     weights = stamps(networks.folder, networks.folder.config.models)
     settings = {"conversion": conversion, "pictures": pictures, "groups": list(groups), "weights": weights}
     kept = Kept(kept_in, result.about | settings)
-    tiles: dict[str, list[Tile]] = {group: [] for group in groups}
-    total, done = sum(map(len, groups.values())), 0
-    per_group = -(-pictures // max(1, len(groups)))
-    for group, sources in groups.items():
-        for source in sources:
-            report(progress, done, total, f"reconstructing ({group})")
-            done += 1
-            measured = kept.get(group, source.name)
-            if measured is None:
-                shown = len(tiles[group]) < per_group
-                try:
-                    asset = source.make()
-                    truth = Truth(asset, samples=samples, size=size)
-                    voxels = voxelize_asset(asset, resolution)
-                except VoxlumeError as error:
-                    measured = Measured(unusable=str(error))
-                else:
-                    rows = []
-                    if conversion:
-                        rows.append(Row(f"{group}, voxels only", source.name, truth.score(voxels)))
-                    row, back = _measured(autoencoder, truth, voxels, group, source.name)
-                    tile = None
-                    if shown:
-                        pair = (asset, None if back is None else truth.placed(back.ovoxel))
-                        tile = (f"{source.name}  {_short(row)}", _tiles(*pair))
-                    measured = Measured((*rows, row), tile)
-                kept.put(group, source.name, measured)
-            result.add(source.name, measured.rows, measured.unusable)
-            if measured.tile is not None:
-                tiles[group].append(measured.tile)
-    report(progress, total, total, "reconstructing")
+
+    def measure(group: str, source: Source, shown: bool) -> Measured:
+        try:
+            asset = source.make()
+            truth = Truth(asset, samples=samples, size=size)
+            voxels = voxelize_asset(asset, resolution)
+        except VoxlumeError as error:
+            return Measured(unusable=str(error))
+        rows = [Row(f"{group}, voxels only", source.name, truth.score(voxels))] if conversion else []
+        row, back = _measured(autoencoder, truth, voxels, group, source.name)
+        tile = None
+        if shown:
+            pair = (asset, None if back is None else truth.placed(back.ovoxel))
+            tile = (f"{source.name}  {_short(row)}", _tiles(*pair))
+        return Measured((*rows, row), tile)
+
+    tiles = measure_all(groups, measure, result, kept, pictures, "reconstructing", progress)
     result.about["peak_memory_gb"] = peak_memory_gb(networks.device)
-    return result, [tile for group in tiles.values() for tile in group][:pictures]
+    return result, tiles
 
 
 def _measured(

@@ -643,6 +643,8 @@ def _sample(
 
 def _first_voters(state: State, votes: int) -> State:
     """One sample of each seed."""
+    if votes == 1:
+        return state
     if isinstance(state, Tensor):
         return state[: len(state) // votes]
     samples = state.samples()

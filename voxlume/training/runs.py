@@ -121,15 +121,15 @@ class Run:
     def checkpoint(self, stage: str, parts: Sequence[str] = PARTS) -> Path:
         return self.folder(stage, parts) / CHECKPOINT
 
-    def checkpoint_of_flow(self, part: str) -> Path | None:
-        """Where a flow's weights are, or None; one that learned apart goes before one that did not."""
+    def checkpoint_of_flow(self, part: str) -> Path:
+        """Where a flow's weights are, or would be; one that learned apart goes before one that did not."""
         apart = [
             self.checkpoint("flows", parts)
             for count in range(1, len(PARTS) + 1)
             for parts in combinations(PARTS, count)
             if part in parts
         ]
-        return next((path for path in apart if path.exists()), None)
+        return next((path for path in apart if path.exists()), self.checkpoint("flows"))
 
 
 def run_stage(
@@ -157,11 +157,8 @@ def run_stage(
         own = (encoder,) if name == "flows" and encoder.exists() else ()
         given: set[str] = set()
         # What this run has trained goes before the model that all of it began with.
-        for source in (
-            *(p for p in run.initial if p.is_dir()),
-            *own,
-            *(p for p in run.initial if not p.is_dir()),
-        ):
+        others = [path for path in run.initial if path not in run.models]
+        for source in (*run.models, *own, *others):
             given |= begin_with(source, stage)
         frozen = isinstance(stage, FlowStage) and stage.config.freeze_encoder and run.image_encoder is None
         if frozen and IMAGE_ENCODER not in given:
@@ -235,9 +232,25 @@ def _of_model(model: Path, key: str, config: NetworkConfig) -> nn.Module:
 def _model_with(run: Run, keys: Sequence[str]) -> Path | None:
     """The model that the run begins with, if it holds all of these networks."""
     for model in reversed(run.models):
-        if all(_stem(model, key).with_name(f"{_stem(model, key).name}.json").exists() for key in keys):
+        stems = [_stem(model, key) for key in keys]
+        if all(stem.with_name(f"{stem.name}.json").exists() for stem in stems):
             return model
     return None
+
+
+def _networks(run: Run, checkpoint: Path, names: Mapping[str, str]) -> dict[str, nn.Module]:
+    """Trained networks by their keys: a stage's, or without its checkpoint those of the model to begin with.
+
+    Parameters
+    ----------
+    names : key -> name within the stage.
+    """
+    configs = {key: run.sizes.config(key) for key in names}
+    model = None if checkpoint.exists() else _model_with(run, list(names))
+    if model is not None:
+        return {key: _of_model(model, key, config).eval() for key, config in configs.items()}
+    found = trained(checkpoint, {names[key]: config for key, config in configs.items()})
+    return {key: found[name] for key, name in names.items()}
 
 
 def _said(outcome: Outcome) -> dict[str, Any]:
@@ -330,16 +343,9 @@ def _flow_stage(
 
 
 def _trained_vae(run: Run, stage: str) -> dict[str, nn.Module]:
-    """Encoder and decoder of a trained VAE by their keys; of the model to begin with, if it is not of this
-    run."""
+    """Encoder and decoder of a VAE by their keys."""
     encoder, decoder = VAE_KEYS[stage]
-    sizes = run.sizes
-    model = None if run.checkpoint(stage).exists() else _model_with(run, VAE_KEYS[stage])
-    if model is not None:
-        return {key: _of_model(model, key, sizes.config(key)).eval() for key in (encoder, decoder)}
-    parts = {"encoder": sizes.config(encoder), "decoder": sizes.config(decoder)}
-    networks = trained(run.checkpoint(stage), parts)
-    return {encoder: networks["encoder"], decoder: networks["decoder"]}
+    return _networks(run, run.checkpoint(stage), {encoder: "encoder", decoder: "decoder"})
 
 
 def encode(run: Run, processes: Processes, progress: Progress | None = None) -> dict[str, Any]:
@@ -361,13 +367,14 @@ def encode(run: Run, processes: Processes, progress: Progress | None = None) -> 
         for old in folder.glob("*.safetensors"):
             old.unlink()
     processes.agreed([0.0])  # nobody writes before the old files are gone
+    statistics = _known_statistics(run)
     counts = {}
     for split in ENCODED_SPLITS:
         if split not in read_index(run.data)["splits"]:
             continue
         limit = run.limit if split == "train" else 64
         store = load_share(run.data, split, processes, limit)
-        encode_split(encoders, store, folder, split, processes, progress, _known_statistics(run))
+        encode_split(encoders, store, folder, split, processes, progress, statistics)
         counts[split] = len(store) * processes.count
     return {"finished": True, "seconds": round(time.monotonic() - began, 1), "objects": counts}
 
@@ -413,8 +420,11 @@ def export(run: Run) -> dict[str, Any]:
         "material": stages.MATERIAL_FLOWS[high],
     }
     for part, key in flows.items():
-        networks[key], encoder, told = _flow_and_encoder(run, part, key)
-        history |= told
+        checkpoint = run.checkpoint_of_flow(part)
+        found = _networks(run, checkpoint, {key: f"flows.{part}", IMAGE_ENCODER: "encoder"})
+        if checkpoint.exists():
+            history[checkpoint.parent.name] = _history(checkpoint)
+        networks[key], encoder = found[key], found[IMAGE_ENCODER]
         known = networks.setdefault(IMAGE_ENCODER, encoder)
         if any(not torch.equal(a, b) for a, b in zip(known.parameters(), encoder.parameters(), strict=True)):
             raise VoxlumeError(
@@ -425,20 +435,6 @@ def export(run: Run) -> dict[str, Any]:
     write_model(sizes.model, networks, Statistics.read(run.out / "latents"), target, {"training": history})
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     return {"finished": True, "model": str(target), "megabytes": round(size / 1e6, 1)}
-
-
-def _flow_and_encoder(run: Run, part: str, key: str) -> tuple[nn.Module, nn.Module, dict[str, Any]]:
-    """A trained flow, the image encoder that it knows, and how they were trained if in this run."""
-    sizes, checkpoint = run.sizes, run.checkpoint_of_flow(part)
-    configs = {f"flows.{part}": sizes.config(key), "encoder": sizes.config(IMAGE_ENCODER)}
-    if checkpoint is None:
-        model = _model_with(run, (key, IMAGE_ENCODER))
-        if model is not None:
-            flow, encoder = (_of_model(model, k, sizes.config(k)) for k in (key, IMAGE_ENCODER))
-            return flow, encoder, {}
-        checkpoint = run.checkpoint("flows")  # which is not there: the reader says so
-    found = trained(checkpoint, configs)
-    return found[f"flows.{part}"], found["encoder"], {checkpoint.parent.name: _history(checkpoint)}
 
 
 def _history(checkpoint: Path) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""What an evaluation has measured so far, on disk, so that an interrupted one goes on.
+"""Going through the objects of an evaluation; what is measured is kept on disk, so that an interrupted one
+goes on.
 
 A folder beside the report that is to come: ``settings.json``, and for every object a JSON file and, if it is
 shown on the sheet, a PNG of its pictures side by side. Who writes the report takes it away.
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from voxlume.evaluation.report import Row, Tile
+from voxlume.data.sources import Source
+from voxlume.evaluation.report import Report, Row, Tile
 from voxlume.files import atomic_write
 from voxlume.pipelines.model_folder import ModelFolder
+from voxlume.progress import Progress, report
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,3 +110,42 @@ class Kept:
     def _stem(self, group: str, name: str) -> Path:
         assert self.folder is not None
         return self.folder / hashlib.sha256(f"{group}/{name}".encode()).hexdigest()[:16]
+
+
+def measure_all(
+    groups: Mapping[str, Sequence[Source]],
+    measure: Callable[[str, Source, bool], Measured],
+    result: Report,
+    kept: Kept,
+    pictures: int,
+    doing: str,
+    progress: Progress | None = None,
+) -> list[Tile]:
+    """Measure what is not kept yet, and put all of it into a report.
+
+    Parameters
+    ----------
+    measure : group, object and whether it is shown on the sheet -> what is to be kept of it.
+    pictures : how many of the first objects are shown, the groups in turn.
+    doing : the word that ``progress`` shows.
+
+    Returns
+    -------
+    For the sheet.
+    """
+    tiles: dict[str, list[Tile]] = {group: [] for group in groups}
+    total, done = sum(map(len, groups.values())), 0
+    per_group = -(-pictures // max(1, len(groups)))
+    for group, sources in groups.items():
+        for source in sources:
+            report(progress, done, total, f"{doing} ({group})")
+            done += 1
+            measured = kept.get(group, source.name)
+            if measured is None:
+                measured = measure(group, source, len(tiles[group]) < per_group)
+                kept.put(group, source.name, measured)
+            result.add(source.name, measured.rows, measured.unusable)
+            if measured.tile is not None:
+                tiles[group].append(measured.tile)
+    report(progress, total, total, doing)
+    return [tile for group in tiles.values() for tile in group][:pictures]
