@@ -303,6 +303,15 @@ def test_flows_begin_with_the_trained_image_encoder(run: Run, tmp_path: Path) ->
     part = {"encoder": tiny().config(IMAGE_ENCODER)}
     first, second = (trained(both.checkpoint(s), part)["encoder"] for s in ("image_encoder", "flows"))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    # On other data it goes on with its heads too.
+    on = replace(both, out=tmp_path / "on", initial=(both.checkpoint("image_encoder"),))
+    run_stage("image_encoder", replace(on, settings=few | {"loop.steps": "0", "loop.looks": "0"}), ALONE)
+    paths = [r.checkpoint("image_encoder") for r in (both, on)]
+    with safe_open(paths[0], "pt") as before, safe_open(paths[1], "pt") as after:
+        names = [key.removeprefix("weights/") for key in after.keys() if key.startswith("weights/")]
+        assert {name.split(".")[0] for name in names} == {"encoder", "volume", "seen"}
+        for name in names:
+            assert torch.equal(before.get_tensor(f"ema/{name}"), after.get_tensor(f"weights/{name}")), name
     with pytest.raises(VoxlumeError, match="ready-made image encoder"):
         run_stage("image_encoder", replace(both, preset="published"), ALONE)
 

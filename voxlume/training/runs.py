@@ -195,17 +195,16 @@ def begin_with(source: Path, stage: Stage) -> set[str]:
     ModelFileError : a model folder lacks a network, a checkpoint all of them, or one is of another size.
     """
     if not source.is_dir():
-        held = stored_names(source)
+        held = set(stored_names(source))
         prefixes = {id(module): prefix for prefix, module in stage.named_modules()}
-        found_in = {
-            key: prefixes[id(network)]
-            for key, network in stage.networks().items()
-            if any(name.startswith(f"{prefixes[id(network)]}.") for name in held)
-        }
+        networks = {key: f"{prefixes[id(network)]}." for key, network in stage.networks().items()}
+        found_in = {key: start for key, start in networks.items() if any(n.startswith(start) for n in held)}
+        apart, found = tuple(networks.values()), tuple(found_in.values())
+        # Beside its networks a stage has heads, which only checkpoints of the same stage hold.
         named = {
-            f"{prefix}.{name}": parameter
-            for key, prefix in found_in.items()
-            for name, parameter in stage.networks()[key].named_parameters()
+            name: parameter
+            for name, parameter in stage.named_parameters()
+            if name.startswith(found) or (name in held and not name.startswith(apart))
         }
         load_averages(source, named or dict(stage.named_parameters()))
         return set(found_in)
