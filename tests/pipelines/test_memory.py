@@ -22,7 +22,7 @@ from voxlume.errors import MemoryBudgetError, VoxlumeError
 from voxlume.flow import guidance
 from voxlume.flow.sampler import PUBLISHED_SHAPE, SamplingParameters
 from voxlume.models import flow_transformer, layers
-from voxlume.models.flow_run import FlowRun, records
+from voxlume.models.flow_run import RECORDED_CALLS, FlowRun, records
 from voxlume.models.flow_transformer import (
     FlowTransformer,
     FlowTransformerConfig,
@@ -360,7 +360,7 @@ def test_a_flow_takes_no_more_than_estimated_on_cuda(tokens: int) -> None:
         sample()
     taken = torch.cuda.max_memory_allocated() - before
     fused = layers.use_fused(torch.empty(0, dtype=torch.bfloat16, device="cuda"))
-    recorded = records(torch.device("cuda"), (tokens,))
+    recorded = records(torch.device("cuda"), (tokens,), RECORDED_CALLS)
     estimate = flow_bytes(config, tokens, 4101, 2, fused=fused, recorded=recorded)
     assert (0.3 if recorded else 0.7) * estimate < taken < estimate
     assert torch.cuda.memory_allocated() == before

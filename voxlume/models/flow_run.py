@@ -17,25 +17,31 @@ RECORDED_TOKENS = 6000
 """Up to this many tokens a CUDA graph saves more launching time than recording it costs."""
 
 
-def records(device: torch.device, lengths: Sequence[int]) -> bool:
-    """Whether a run on samples of so many tokens each is recorded."""
+RECORDED_CALLS = 8
+"""From so many calls of each condition on: a recording costs as much time as about six of them save."""
+
+
+def records(device: torch.device, lengths: Sequence[int], calls: int) -> bool:
+    """Whether a run on samples of so many tokens each, of so many calls of each condition, is recorded."""
     # Samples of unlike lengths need a host-to-device copy, which no graph may hold.
-    return device.type == "cuda" and len(set(lengths)) == 1 and sum(lengths) <= RECORDED_TOKENS
+    alike = device.type == "cuda" and len(set(lengths)) == 1
+    return alike and sum(lengths) <= RECORDED_TOKENS and calls >= RECORDED_CALLS
 
 
 class FlowRun:
     """Calls a flow network for one sampling run; call it like the network, with prepared conditions.
 
-    Positions are computed here, once. With few tokens on CUDA the network is recorded the first time a
-    condition is used and replayed afterwards. All of it belongs to this object and goes with it: nothing
+    Positions are computed here, once. With few tokens and many calls on CUDA the network is recorded the first
+    time a condition is used and replayed afterwards. All of it belongs to this object and goes with it: nothing
     is shared between runs. The network's weights must stay where they are meanwhile.
     """
 
-    def __init__(self, network: FlowTransformer, places: Tensor | Any) -> None:
-        """``places`` is any state on the run's places, usually the noise."""
+    def __init__(self, network: FlowTransformer, places: Tensor | Any, calls: int = RECORDED_CALLS) -> None:
+        """``places`` is any state on the run's places, usually the noise; ``calls`` are those to expect of each
+        condition."""
         self.network = network
         self.layout = network.token_layout(places)
-        self._records = records(values_of(places).device, self.layout.lengths)
+        self._records = records(values_of(places).device, self.layout.lengths, calls)
         self._recordings: dict[Condition, Recording] = {}
         # One after another they can work in the same memory, as each result is copied before the next runs.
         self._pool = torch.cuda.graph_pool_handle() if self._records else None

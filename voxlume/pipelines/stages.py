@@ -172,7 +172,9 @@ def _structure_latent(
     """Sampled latents (votes b, 8, n, n, n) in the order of :func:`_voting_noise`."""
     config = flow_config(networks, STRUCTURE_FLOW, "dense")
     grid, votes = config.resolution, parameters.votes
-    working = _flow_working(networks, STRUCTURE_FLOW, [grid**3] * len(seeds) * votes, condition.low)
+    working = _flow_working(
+        networks, STRUCTURE_FLOW, [grid**3] * len(seeds) * votes, condition.low, parameters.steps
+    )
     with (
         torch.no_grad(),
         networks.using(STRUCTURE_FLOW, working=working, what="sampling the structure") as (net,),
@@ -287,7 +289,7 @@ def sample_shape(
     if stream is None:
         stream = HIGH_SHAPE_NOISE if high else LOW_SHAPE_NOISE
     tokens, votes = tokens_of(condition, high), parameters.votes
-    working = _flow_working(networks, key, [len(s) for s in structures] * votes, tokens)
+    working = _flow_working(networks, key, [len(s) for s in structures] * votes, tokens, parameters.steps)
     what = f"shape{', high resolution' if high else ''}"
     with torch.no_grad(), networks.using(key, working=working, what="sampling the shape") as (net,):
         assert isinstance(net, FlowTransformer)
@@ -402,7 +404,7 @@ def sample_material(
     of_shape = latent_normalization(networks, "shape", shape_channels)
     of_material = latent_normalization(networks, "material", config.out_channels)
     tokens, votes = tokens_of(condition, high), parameters.votes
-    working = _flow_working(networks, key, [len(s) for s in shapes] * votes, tokens)
+    working = _flow_working(networks, key, [len(s) for s in shapes] * votes, tokens, parameters.steps)
     with torch.no_grad(), networks.using(key, working=working, what="sampling the material") as (net,):
         assert isinstance(net, FlowTransformer)
         beside = of_shape.normalize(torch.cat([s.features for s in shapes]).to(networks.device))
@@ -660,8 +662,10 @@ def _keeps_keys_values(views: int, samples: int) -> bool:
     return views * samples == 1
 
 
-def _flow_working(networks: Networks, key: str, lengths: Sequence[int], tokens_vmc: Tensor) -> float:
-    """Bytes that sampling with a flow network takes, for samples of so many tokens each."""
+def _flow_working(
+    networks: Networks, key: str, lengths: Sequence[int], tokens_vmc: Tensor, steps: int
+) -> float:
+    """Bytes that sampling with a flow network takes, for samples of so many tokens each, in so many steps."""
     views, condition_tokens = tokens_vmc.shape[:2]
     return flow_bytes(
         networks.config(key),
@@ -671,7 +675,7 @@ def _flow_working(networks: Networks, key: str, lengths: Sequence[int], tokens_v
         views=views,
         prepared=_keeps_keys_values(views, len(lengths)),
         fused=networks.fused(key),
-        recorded=records(networks.device, lengths),
+        recorded=records(networks.device, lengths, steps),
     )
 
 
@@ -685,7 +689,7 @@ def _velocity(
 ) -> Velocity[State]:
     device = values_of(noise).device
     batch = noise.batch_size if isinstance(noise, SparseTensor) else len(noise)
-    run = FlowRun(network, noise)
+    run = FlowRun(network, noise, parameters.steps)
     views = [view.expand(batch, -1, -1) for view in tokens_vmc.to(device)]
     prepare = network.prepare_condition if _keeps_keys_values(len(views), batch) else pack_condition
     conditions = [prepare(view) for view in views]
