@@ -26,6 +26,7 @@ from voxlume.render.batch import BatchCameras, Surfaces
 from voxlume.render.conditioning import Seen
 from voxlume.sparse.resample import mean_pool
 from voxlume.sparse.tensor import CoordinateSet, SparseTensor
+from voxlume.training.checkpoint import stored_names
 from voxlume.training.config import RenderingLoss
 from voxlume.training.data import Share
 from voxlume.training.export import trained
@@ -308,7 +309,7 @@ def test_flows_begin_with_the_trained_image_encoder(run: Run, tmp_path: Path) ->
     run_stage("image_encoder", replace(on, settings=few | {"loop.steps": "0", "loop.looks": "0"}), ALONE)
     paths = [r.checkpoint("image_encoder") for r in (both, on)]
     with safe_open(paths[0], "pt") as before, safe_open(paths[1], "pt") as after:
-        names = [key.removeprefix("weights/") for key in after.keys() if key.startswith("weights/")]
+        names = stored_names(paths[1])
         assert {name.split(".")[0] for name in names} == {"encoder", "volume", "seen"}
         for name in names:
             assert torch.equal(before.get_tensor(f"ema/{name}"), after.get_tensor(f"weights/{name}")), name

@@ -18,7 +18,8 @@ RECORDED_TOKENS = 6000
 
 
 RECORDED_CALLS = 8
-"""From so many calls of each condition on: a recording costs as much time as about six of them save."""
+"""From so many calls of each condition on: recording the bundled model's flows takes 20 to 30 ms each on an
+H200, a call of them that is not recorded some 4 ms longer."""
 
 
 def records(device: torch.device, lengths: Sequence[int], calls: int) -> bool:
@@ -31,14 +32,14 @@ def records(device: torch.device, lengths: Sequence[int], calls: int) -> bool:
 class FlowRun:
     """Calls a flow network for one sampling run; call it like the network, with prepared conditions.
 
-    Positions are computed here, once. With few tokens and many calls on CUDA the network is recorded the first
-    time a condition is used and replayed afterwards. All of it belongs to this object and goes with it: nothing
-    is shared between runs. The network's weights must stay where they are meanwhile.
+    Positions are computed here, once. With few tokens and many calls on CUDA the network is recorded the
+    first time a condition is used and replayed afterwards. All of it belongs to this object and goes with
+    it: nothing is shared between runs. The network's weights must stay where they are meanwhile.
     """
 
     def __init__(self, network: FlowTransformer, places: Tensor | Any, calls: int = RECORDED_CALLS) -> None:
-        """``places`` is any state on the run's places, usually the noise; ``calls`` are those to expect of each
-        condition."""
+        """``places`` is any state on the run's places, usually the noise; ``calls`` are those to expect of
+        each condition."""
         self.network = network
         self.layout = network.token_layout(places)
         self._records = records(values_of(places).device, self.layout.lengths, calls)
