@@ -538,6 +538,8 @@ def test_flows_trained_apart_come_together(run: Run, model: Path, tmp_path: Path
         for path in (fresh.checkpoint("flows", ("structure",)), both.checkpoint("flows"))
     )
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    with pytest.raises(VoxlumeError, match="--initial MODEL"):
+        run_stage("export", replace(both, share=0.5), ALONE)
     with pytest.raises(ModelFileError, match="other networks"):
         run_stage("structure_vae", replace(both, out=tmp_path / "other"), ALONE)
 
@@ -558,6 +560,15 @@ def test_a_finished_model_learns_on(run: Run, model: Path, tmp_path: Path) -> No
     keys = {path.stem for path in (model / "ckpts").glob("*.json")}
     assert keys == {path.stem for path in (finished / "ckpts").glob("*.json")}
     assert {key for key in keys if not same_weights(key, model, finished)} == {stages.STRUCTURE_FLOW}
+    # Half-way between what it was and what it has become.
+    shutil.move(finished, on.out / "new")
+    run_stage("export", replace(on, share=0.5), ALONE)
+    old, new, half = (weights_of(m, stages.STRUCTURE_FLOW) for m in (model, on.out / "new", finished))
+    for name, values in half.items():
+        middle = (old[name].float() + new[name].float()) / 2
+        torch.testing.assert_close(values.float(), middle, rtol=2e-3, atol=2e-4)
+    with pytest.raises(VoxlumeError, match="share of 2"):
+        run_stage("export", replace(on, share=2), ALONE)
     # A flow that learns with an encoder of its own does not fit the others.
     run_stage("flows", replace(on, settings=few | {"train": "shape"}), ALONE)
     shutil.rmtree(finished)

@@ -52,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.image_encoder,
             tuple(options.initial),
             options.encoders,
+            options.share,
         )
         with processes(options.device) as who:
             said = run_stage(options.stage, run, who, _lines(began) if who.first else None, began)
@@ -91,6 +92,12 @@ def _parser() -> argparse.ArgumentParser:
         help="weights to begin with: a checkpoint or a model folder; may be given again, the last one counts",
     )
     add("--encoders", action="store_true", help="export also the encoders that only evaluation needs")
+    add(
+        "--share",
+        type=float,
+        default=1.0,
+        help="export so much of the new weights of flows, the rest from the model they began with",
+    )
     add("--vae-share", type=float, default=0.4, help="part of the seconds of `all` that the VAEs get")
     add(
         "--set",

@@ -84,6 +84,9 @@ class Run:
         one goes before an earlier one where both hold a network. Stages that come before and were not run
         are taken from such a folder too.
     encoders : export the encoders too that only evaluation needs.
+    share : of a flow that learned on from a finished model, what `export` takes of its new weights; the rest
+        is the model's. Between the two lies one that has learned the new and forgotten less of the old
+        (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022).
     """
 
     preset: str
@@ -95,6 +98,7 @@ class Run:
     image_encoder: Path | None = None
     initial: tuple[Path, ...] = ()
     encoders: bool = False
+    share: float = 1.0
 
     @property
     def sizes(self) -> TrainingPreset:
@@ -399,9 +403,11 @@ def export(run: Run) -> dict[str, Any]:
 
     Raises
     ------
-    VoxlumeError : a stage is missing, flows have learned from different image encoders, or ``RUN/model``
-        exists.
+    VoxlumeError : a stage is missing, flows have learned from different image encoders, a share that cannot
+        be, or ``RUN/model`` exists.
     """
+    if not 0 <= run.share <= 1:
+        raise VoxlumeError(f"a share of {run.share:g} is not possible; choose 0 to 1")
     sizes = run.sizes
     networks: dict[str, nn.Module] = {}
     history: dict[str, Any] = {}
@@ -422,8 +428,8 @@ def export(run: Run) -> dict[str, Any]:
         checkpoint = run.checkpoint_of_flow(part)
         found = _networks(run, checkpoint, {key: f"flows.{part}", IMAGE_ENCODER: "encoder"})
         if checkpoint.exists():
-            history[checkpoint.parent.name] = _history(checkpoint)
-        networks[key], encoder = found[key], found[IMAGE_ENCODER]
+            history[checkpoint.parent.name] = _history(checkpoint) | {"share": run.share}
+        networks[key], encoder = _between(run, key, found[key], checkpoint), found[IMAGE_ENCODER]
         known = networks.setdefault(IMAGE_ENCODER, encoder)
         if any(not torch.equal(a, b) for a, b in zip(known.parameters(), encoder.parameters(), strict=True)):
             raise VoxlumeError(
@@ -434,6 +440,20 @@ def export(run: Run) -> dict[str, Any]:
     write_model(sizes.model, networks, Statistics.read(run.out / "latents"), target, {"training": history})
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     return {"finished": True, "model": str(target), "megabytes": round(size / 1e6, 1)}
+
+
+def _between(run: Run, key: str, trained_on: nn.Module, checkpoint: Path) -> nn.Module:
+    """A flow's new weights, or what :attr:`Run.share` says of them and of those it began with."""
+    if run.share == 1 or not checkpoint.exists():
+        return trained_on
+    model = _model_with(run, [key])
+    if model is None:
+        raise VoxlumeError("a share of new weights needs the model that they began with: --initial MODEL")
+    old = _of_model(model, key, run.sizes.config(key))
+    with torch.no_grad():
+        for new, before in zip(trained_on.parameters(), old.parameters(), strict=True):
+            new.lerp_(before, 1 - run.share)
+    return trained_on
 
 
 def _history(checkpoint: Path) -> dict[str, Any]:
