@@ -21,7 +21,8 @@ def find_root(parents: NDArray[np.int32], item: int) -> int:
 def face_components(faces: NDArray[np.int32], num_vertices: int) -> tuple[NDArray[np.int32], int]:
     """The component of each face int32 (m,), where faces that share a vertex are connected; their number.
 
-    Components are numbered in the order of their first faces.
+    Faces (m, k) may be triangles or other polygons. Components are numbered in the order of their first
+    faces.
     """
     faces = np.ascontiguousarray(faces, np.int32)
     parents = np.arange(num_vertices, dtype=np.int32)
@@ -35,7 +36,7 @@ def face_components(faces: NDArray[np.int32], num_vertices: int) -> tuple[NDArra
 @inner_kernel
 def _join_corners(faces: NDArray[np.int32], f: int, parents: NDArray[np.int32]) -> None:
     a = find_root(parents, faces[f, 0])
-    for k in range(1, 3):
+    for k in range(1, faces.shape[1]):
         b = find_root(parents, faces[f, k])
         if a != b:
             a, b = min(a, b), max(a, b)
@@ -54,7 +55,9 @@ def _join_within(
     crossing = np.empty(len(faces), np.bool_)
     home = np.empty(len(faces), np.int16)
     for f in prange(len(faces)):
-        low, high = min(faces[f, 0], faces[f, 1], faces[f, 2]), max(faces[f, 0], faces[f, 1], faces[f, 2])
+        low = high = faces[f, 0]
+        for k in range(1, faces.shape[1]):
+            low, high = min(low, faces[f, k]), max(high, faces[f, k])
         part = np.searchsorted(bounds, low, side="right") - 1
         crossing[f] = high >= bounds[part + 1]
         home[f] = -1 if crossing[f] else part

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxlume.mesh.components import face_components
-from voxlume.ovoxel.extract import extract_mesh
+from voxlume.ovoxel.extract import extract_quads
 from voxlume.ovoxel.grid import OVoxel
+from voxlume.ovoxel.index import VoxelIndex, forward_neighbors
 
 CONFETTI_COMPONENTS = 100
 CONFETTI_SHARE = 0.1
@@ -66,14 +67,14 @@ def check_ovoxel(ovoxel: OVoxel) -> tuple[OVoxel, list[str]]:
 
 
 def connectivity(ovoxel: OVoxel) -> Connectivity:
-    """How the surface hangs together. Each voxel is one vertex, so nothing needs welding first."""
-    _, faces = extract_mesh(
-        ovoxel.coords, ovoxel.dual_vertices, ovoxel.intersected, ovoxel.resolution, orient=False
-    )
-    if not len(faces):
+    """How the surface hangs together: its quads, before they are split. Each voxel is one vertex."""
+    index = VoxelIndex(ovoxel.coords)
+    crossed = ovoxel.intersected if index.order is None else ovoxel.intersected[index.order]
+    quads, _ = extract_quads(forward_neighbors(index.keys), np.ascontiguousarray(crossed, np.bool_))
+    if not len(quads):
         return Connectivity(0, 0.0, 0)
-    label, components = face_components(faces, len(ovoxel))
-    return Connectivity(components, float(np.bincount(label).max() / len(faces)), len(faces))
+    label, components = face_components(quads, len(ovoxel))
+    return Connectivity(components, float(np.bincount(label).max() / len(quads)), 2 * len(quads))
 
 
 def _not_finite(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
