@@ -70,17 +70,6 @@ def test_composed_objects(tmp_path: Path) -> None:
     assert {name.removesuffix("*0") for name in composed} == set(train.names) - composed
 
 
-def test_stores_of_before_go_on(tmp_path: Path) -> None:
-    settings = replace(WITHOUT, procedural=1)
-    build(tmp_path, settings, splits=["train"])
-    index = json.loads((tmp_path / "index.json").read_text())
-    del index["settings"]["composed"]
-    (tmp_path / "index.json").write_text(json.dumps(index))
-    assert build(tmp_path, settings, splits=["train"]) == []
-    with pytest.raises(VoxlumeError, match="other settings"):
-        build(tmp_path, replace(settings, composed=1), splits=["train"])
-
-
 def test_bad_objects_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources: list[Source] = good(7)
     sources.insert(2, BadSource("bad", "mesh"))

@@ -127,8 +127,7 @@ def _prepare(out: Path, settings: BuildSettings, open_assets: str | Path | None)
     wanted = asdict(settings)
     if (out / INDEX).exists():
         found = read_index(out).get("settings")
-        # A store of before there were composed objects has none.
-        if not isinstance(found, dict) or {"composed": 0, **found} != wanted:
+        if found != wanted:
             raise VoxlumeError(f"{out} was begun with other settings ({found}); use the same or a new folder")
     elif any(out.iterdir()):
         raise VoxlumeError(f"{out} holds something that is no voxel store; choose a new folder")
