@@ -16,7 +16,6 @@ from voxlume.models.flow_transformer import Condition, FlowTransformer, TokenLay
 RECORDED_TOKENS = 6000
 """Up to this many tokens a CUDA graph saves more launching time than recording it costs."""
 
-
 RECORDED_CALLS = 8
 """From so many calls of each condition on: recording the bundled model's flows takes 20 to 30 ms each on an
 H200, a call of them that is not recorded some 4 ms longer."""
