@@ -13,7 +13,7 @@ from voxlume.mesh.components import face_components
 
 def _expected(faces: NDArray[np.int32], num_vertices: int) -> NDArray[np.int64]:
     """Labels by SciPy, numbered in the order of their first faces."""
-    a, b = faces[:, [0, 1]].reshape(-1), faces[:, [1, 2]].reshape(-1)
+    a, b = faces[:, :-1].reshape(-1), faces[:, 1:].reshape(-1)
     graph = coo_array((np.ones(len(a)), (a, b)), shape=(num_vertices, num_vertices))
     label = connected_components(graph, directed=False)[1][faces[:, 0]]
     _, first, number = np.unique(label, return_index=True, return_inverse=True)
@@ -21,10 +21,11 @@ def _expected(faces: NDArray[np.int32], num_vertices: int) -> NDArray[np.int64]:
 
 
 @pytest.mark.parametrize("spread", [2, 50, 3000])
-def test_same_as_scipy_however_far_apart_the_corners_are(spread: int) -> None:
+@pytest.mark.parametrize("corners", [3, 4])
+def test_same_as_scipy_however_far_apart_the_corners_are(corners: int, spread: int) -> None:
     random = np.random.default_rng(spread)
     middle = random.integers(0, 3000, 1200)
-    faces = (middle[:, None] + random.integers(0, spread, (1200, 3))) % 3000
+    faces = (middle[:, None] + random.integers(0, spread, (1200, corners))) % 3000
     faces = faces.astype(np.int32)
     label, count = face_components(faces, 3000)
     expected = _expected(faces, 3000)

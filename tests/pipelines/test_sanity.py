@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from voxlume.ovoxel.extract import extract_mesh
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.ovoxel.voxelize import voxelize_surface
 from voxlume.pipelines.sanity import check_ovoxel, connectivity
@@ -44,9 +45,15 @@ def test_a_sound_result_is_left_alone() -> None:
 
 
 def test_pieces_are_counted() -> None:
-    surface = connectivity(voxels(-0.3, 0.0, 0.3))
+    ovoxel = voxels(-0.3, 0.0, 0.3)
+    surface = connectivity(ovoxel)
     assert surface.components == 3
     assert abs(surface.largest_share - 1 / 3) < 0.05
+    arrays = (ovoxel.coords, ovoxel.dual_vertices, ovoxel.intersected)
+    assert surface.faces == len(extract_mesh(*arrays, ovoxel.resolution)[1])
+    order = np.random.default_rng(1).permutation(len(ovoxel))
+    coords, dual, intersected = (array[order] for array in arrays)
+    assert connectivity(OVoxel(ovoxel.resolution, coords, dual, intersected)) == surface
 
 
 def test_confetti_is_noticed() -> None:

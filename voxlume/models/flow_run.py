@@ -17,12 +17,12 @@ RECORDED_TOKENS = 6000
 """Up to this many tokens a CUDA graph saves more launching time than recording it costs."""
 
 RECORDED_CALLS = 8
-"""From so many calls of each condition on: recording the bundled model's flows takes 20 to 30 ms each on an
+"""From so many calls of a condition on: recording the bundled model's flows takes 20 to 30 ms each on an
 H200, a call of them that is not recorded some 4 ms longer."""
 
 
 def records(device: torch.device, lengths: Sequence[int], calls: int) -> bool:
-    """Whether a run on samples of so many tokens each, of so many calls of each condition, is recorded."""
+    """Whether a run on samples of so many tokens each, of so many calls of a condition, is recorded."""
     # Samples of unlike lengths need a host-to-device copy, which no graph may hold.
     alike = device.type == "cuda" and len(set(lengths)) == 1
     return alike and sum(lengths) <= RECORDED_TOKENS and calls >= RECORDED_CALLS
@@ -37,8 +37,8 @@ class FlowRun:
     """
 
     def __init__(self, network: FlowTransformer, places: Tensor | Any, calls: int = RECORDED_CALLS) -> None:
-        """``places`` is any state on the run's places, usually the noise; ``calls`` are those to expect of
-        each condition."""
+        """``places`` is any state on the run's places, usually the noise; ``calls`` are the most to expect of
+        a condition."""
         self.network = network
         self.layout = network.token_layout(places)
         self._records = records(values_of(places).device, self.layout.lengths, calls)

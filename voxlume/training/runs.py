@@ -429,7 +429,8 @@ def export(run: Run) -> dict[str, Any]:
         found = _networks(run, checkpoint, {key: f"flows.{part}", IMAGE_ENCODER: "encoder"})
         if checkpoint.exists():
             history[checkpoint.parent.name] = _history(checkpoint) | {"share": run.share}
-        networks[key], encoder = _between(run, key, found[key], checkpoint), found[IMAGE_ENCODER]
+            _take_share(run, key, found[key])
+        networks[key], encoder = found[key], found[IMAGE_ENCODER]
         known = networks.setdefault(IMAGE_ENCODER, encoder)
         if any(not torch.equal(a, b) for a, b in zip(known.parameters(), encoder.parameters(), strict=True)):
             raise VoxlumeError(
@@ -442,18 +443,17 @@ def export(run: Run) -> dict[str, Any]:
     return {"finished": True, "model": str(target), "megabytes": round(size / 1e6, 1)}
 
 
-def _between(run: Run, key: str, trained_on: nn.Module, checkpoint: Path) -> nn.Module:
-    """A flow's new weights, or what :attr:`Run.share` says of them and of those it began with."""
-    if run.share == 1 or not checkpoint.exists():
-        return trained_on
+def _take_share(run: Run, key: str, flow: nn.Module) -> None:
+    """Leave a flow :attr:`Run.share` of its new weights."""
+    if run.share == 1:
+        return
     model = _model_with(run, [key])
     if model is None:
         raise VoxlumeError("a share of new weights needs the model that they began with: --initial MODEL")
-    old = _of_model(model, key, run.sizes.config(key))
+    began_with = _of_model(model, key, run.sizes.config(key))
     with torch.no_grad():
-        for new, before in zip(trained_on.parameters(), old.parameters(), strict=True):
-            new.lerp_(before, 1 - run.share)
-    return trained_on
+        for new, old in zip(flow.parameters(), began_with.parameters(), strict=True):
+            new.lerp_(old, 1 - run.share)
 
 
 def _history(checkpoint: Path) -> dict[str, Any]:
