@@ -13,7 +13,7 @@ from voxlume.errors import AssetError, Cancelled
 from voxlume.mesh.clean import clean
 from voxlume.mesh.edges import edge_table
 from voxlume.mesh.quadric import collapse_target, collapse_target_reference
-from voxlume.mesh.simplify import Simplified, simplify
+from voxlume.mesh.simplify import Reduction, Simplified, simplify
 from voxlume.ovoxel.extract import extract_mesh
 from voxlume.ovoxel.voxelize import voxelize_surface
 
@@ -144,6 +144,18 @@ def test_budget_above_the_input_changes_nothing() -> None:
     result = simplify(vertices, faces, 10**6)
     np.testing.assert_array_equal(result.vertices[result.faces], vertices[faces])
     np.testing.assert_array_equal(result.origin, np.arange(len(vertices)))
+
+
+@pytest.mark.parametrize(("share", "rebuilt"), [(0.6, True), (0.74, False)])
+def test_refused_edges_are_not_tried_again_for_the_last_faces(
+    share: float, rebuilt: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rebuilds = []
+    monkeypatch.setattr(Reduction, "_rebuild", lambda work: rebuilds.append(work.alive))
+    vertices, faces = sphere(40)
+    budget = int(share * len(faces))
+    assert budget - 1 <= len(simplify(vertices, faces, budget).faces) <= budget
+    assert bool(rebuilds) == rebuilt
 
 
 def test_many_small_parts_reach_a_budget_below_their_number() -> None:

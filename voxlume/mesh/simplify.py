@@ -41,10 +41,14 @@ from voxlume.progress import Progress, report
 SMALLEST_BUDGET = 4
 """The faces of a tetrahedron, the smallest closed surface."""
 
-_CANDIDATES = 12  # vertices that compete in a round for each collapse that is still wanted
+_CANDIDATES = 24  # vertices that compete in a round for each collapse that is still wanted
+_FEWEST_CANDIDATES = 1024  # in a round at least: many of the cheapest edges are refused, one after another
 _SHARE_PER_ROUND = 0.25  # of the vertices, the cheapest ones, compete in one round
 _STUCK = 0.995  # more of the faces than this left since the last rebuild: nothing more will come
 _REBUILD = 0.75  # lists are rebuilt when fewer than this share of their faces is left
+_LAST = (
+    0.05  # of the faces still to go: not rebuilt any more, as edges refused before would all be tried again
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,14 +180,14 @@ class Reduction:
         """Collapse the cheapest independent edges; False if none is left that may collapse."""
         # Half of what is missing, because a collapse in a tangle removes more than two faces.
         wanted = -(-(self.alive - budget) // 4)
-        rank = min(_CANDIDATES * wanted + 256, int(_SHARE_PER_ROUND * self.alive / 2) + 256)
+        rank = min(_CANDIDATES * wanted + _FEWEST_CANDIDATES, int(_SHARE_PER_ROUND * self.alive / 2) + 256)
         chosen = self._choose(rank)
         if not len(chosen):
             return self._another_chance()
         if len(chosen) > wanted:
             chosen = chosen[self.keys[chosen].argsort()[:wanted]]
         self.alive -= self._collapse(chosen)
-        if self.alive < _REBUILD * len(self.faces):
+        if self.alive < _REBUILD * len(self.faces) and self.alive - budget > _LAST * self.alive:
             self._rebuild()
         return True
 
