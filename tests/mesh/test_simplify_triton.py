@@ -10,6 +10,7 @@ import pytest
 
 from tests.interpreter import interpreted, needs_gpu, needs_triton
 from voxlume.mesh import simplify as simplify_module
+from voxlume.mesh.edges import edge_table
 from voxlume.mesh.simplify import Reduction, simplify
 
 
@@ -26,6 +27,22 @@ def test_kernels_agree_with_their_twins_on_the_gpu() -> None:
     from tests.mesh.collapse_cases import cases
 
     assert [(name, error) for name, error in cases("cuda", 100) if not error <= 1e-12] == []
+
+
+@needs_triton
+def test_edges_on_the_device_are_those_of_the_table() -> None:
+    import torch
+
+    from voxlume.mesh.simplify_triton import edges_of
+
+    # Borders, edges of two and of many faces, either winding.
+    faces = (
+        np.random.default_rng(0).permuted(np.tile(np.arange(40), (300, 1)), axis=1)[:, :3].astype(np.int32)
+    )
+    expected = edge_table(faces, 40)
+    _, order, starts = edges_of(torch.as_tensor(faces))
+    np.testing.assert_array_equal(order.numpy(), expected.half_edges)
+    np.testing.assert_array_equal(starts.numpy(), expected.start[:-1])
 
 
 @pytest.mark.gpu

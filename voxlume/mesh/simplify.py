@@ -33,7 +33,7 @@ from voxlume.mesh.collapse import (
     renew_keys,
     vertices_now,
 )
-from voxlume.mesh.edges import edge_table
+from voxlume.mesh.edges import EdgeTable, edge_table
 from voxlume.mesh.renumber import faces_now, mark_used
 from voxlume.mesh.winding import flipped_faces
 from voxlume.progress import Progress, report
@@ -116,7 +116,7 @@ def simplify(
     kept = found * extent + center
     kept[~moved] = points[source[~moved]]
     # Where walls that have grown together collapse, the face that is left may be the one of the other side.
-    flipped = flipped_faces(found, kept_faces, edge_table(kept_faces, len(kept)))
+    flipped = flipped_faces(found, kept_faces, work.edges())
     kept_faces[flipped] = kept_faces[flipped][:, ::-1]
     return Simplified(kept, kept_faces, origin)
 
@@ -175,6 +175,10 @@ class Reduction:
     def arrays(self) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
         """Points, faces, moved, source and origin."""
         return self.points, self.faces, self.moved, self.source, self.origin
+
+    def edges(self) -> EdgeTable:
+        """Which faces meet at each edge, after :meth:`compact`."""
+        return edge_table(self.faces, len(self.points))
 
     def collapse_round(self, budget: int) -> bool:
         """Collapse the cheapest independent edges; False if none is left that may collapse."""

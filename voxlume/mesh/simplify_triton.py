@@ -13,6 +13,7 @@ from torch import Tensor
 
 from voxlume.mesh import collapse_triton as kernels
 from voxlume.mesh.collapse import COST_LEVELS, ID_BITS, LINE, TANGLE
+from voxlume.mesh.edges import EdgeTable
 from voxlume.mesh.simplify import Reduction
 
 
@@ -91,6 +92,11 @@ class DeviceReduction(Reduction):
         )
         return points, faces, moved, source, origin
 
+    def edges(self) -> EdgeTable:
+        _, order, starts = edges_of(self.faces)
+        start = torch.cat([starts, starts.new_tensor([len(order)])])
+        return EdgeTable(start.int().cpu().numpy(), order.int().cpu().numpy())
+
     def _numbers(self, count: int) -> Tensor:
         return torch.arange(count, dtype=torch.int32, device=self.device)
 
@@ -107,10 +113,7 @@ class DeviceReduction(Reduction):
         self.head: Any = torch.full((n,), -1, dtype=torch.int32, device=self.device)
         self.head[vertex[starts].long()] = order[starts].int()
 
-        ends = self.faces[:, [1, 2, 0]].reshape(-1)
-        low, high = torch.minimum(corners, ends).long(), torch.maximum(corners, ends).long()
-        key, order = torch.sort((low << ID_BITS) | high, stable=True)
-        starts = _starts(key)
+        key, order, starts = edges_of(self.faces)
         count = torch.diff(starts, append=starts.new_tensor([len(key)]))
         first, second = corners[order[starts]], corners[order[torch.clamp(starts + 1, max=len(key) - 1)]]
         line = (count == 1) | ((count == 2) & (first == second))
@@ -180,6 +183,21 @@ class DeviceReduction(Reduction):
         self.faces = number[self.faces.long()]
         self.points, self.quadrics = self.points[used], self.quadrics[used]
         self.moved, self.source = self.moved[used], self.source[used]
+
+
+def edges_of(faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Half-edges by the edge they lie on, in the order of :class:`voxlume.mesh.edges.EdgeTable`.
+
+    Returns
+    -------
+    key : int64 (3 m,), ascending, of the edge: its smaller vertex, then the larger one.
+    order : int64 (3 m,), the half-edges.
+    starts : int64 (e,), where those of each edge begin.
+    """
+    corners, ends = faces.reshape(-1), faces[:, [1, 2, 0]].reshape(-1)
+    low, high = torch.minimum(corners, ends).long(), torch.maximum(corners, ends).long()
+    key, order = torch.sort((low << ID_BITS) | high, stable=True)
+    return key, order, _starts(key)
 
 
 def _starts(ascending: Tensor) -> Tensor:
