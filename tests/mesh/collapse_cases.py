@@ -29,7 +29,7 @@ def meshes() -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray | None]]:
 
 
 def cases(device: str, rounds: int) -> Iterator[tuple[str, float]]:
-    """Names and the largest difference of positions; infinite where the meshes are not alike."""
+    """Names and the largest difference of positions; infinite where meshes or edges are not alike."""
     for name, points, faces, colors in meshes():
         results = []
         for work in (Reduction(points, faces, colors), DeviceReduction(points, faces, colors, device=device)):
@@ -37,7 +37,7 @@ def cases(device: str, rounds: int) -> Iterator[tuple[str, float]]:
                 if not (work.alive > 12 and work.collapse_round(12)):
                     break
             work.compact()
-            results.append(work.arrays())
+            results.append((*work.arrays(), *work.edges()))
         one, two = results
         same = all(np.array_equal(a, b) for a, b in zip(one[1:], two[1:], strict=True))
         assert len(one[1]) < len(faces)

@@ -13,6 +13,7 @@ from PIL import Image
 from tests.mesh.full_asset import full_asset, plain_asset
 from tests.validator import assert_valid
 from voxlume.asset import Asset, Material, Texture
+from voxlume.errors import AssetError
 from voxlume.mesh.read import load
 from voxlume.mesh.write_glb import write_glb
 from voxlume.mesh.write_images import ImageFile, ImageFormat, TextureImage, encode_images, encode_textures
@@ -119,3 +120,21 @@ def test_hidden_colors_do_not_make_a_webp_large() -> None:
     pixels[:, :128, 3] = 255
     (file,) = encode_images([TextureImage(pixels, alpha=True)], "webp")
     assert (decoded(file) != pixels).any()
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+def test_the_number_of_threads_changes_no_webp(smooth: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One finds out what would be lost before it encodes, many do both at once."""
+    image = TextureImage(gradient(3) if smooth else weave())
+    files = []
+    for threads in (1, 8):
+        monkeypatch.setattr("os.cpu_count", lambda threads=threads: threads)
+        files += encode_images([image], "webp")
+    assert files[0] == files[1]
+    assert (decoded(files[0]) == image.pixels).mean() < 0.9 if smooth else b"VP8L" in files[0].data
+
+
+def test_bad_textures_are_refused_in_every_format() -> None:
+    for image_format in FORMATS:
+        with pytest.raises(AssetError, match="expected uint8"):
+            encode_images([TextureImage(np.zeros((4, 4, 5), np.uint8))], image_format)

@@ -121,7 +121,12 @@ class ImageEncoding:
         """Begin with an image whose pixels stay as they are from now on, unless that was done before."""
         key = id(image.pixels), image.exact, image.alpha
         if key not in self._begun:
-            self._begun[key] = image, self._pool.submit(_encode, image, self.image_format, self._quality)
+            loss = None
+            if _may_blur(image, self.image_format, self._quality):
+                # Before the image, so that its thread never waits for what has not begun.
+                loss = self._pool.submit(_webp_loss, image.pixels, self._quality)
+            file = self._pool.submit(_encode, image, self.image_format, self._quality, loss)
+            self._begun[key] = image, file
 
     def file(self, image: TextureImage) -> ImageFile:
         """The file of an image that was begun with, as soon as it is there."""
@@ -187,9 +192,25 @@ def _textures_with_kind(material: Material) -> list[tuple[Texture, bool]]:
     return [(texture, is_color) for texture, is_color in slots if texture is not None]
 
 
-def _encode(image: TextureImage, image_format: ImageFormat, quality: int) -> ImageFile:
+def _is_image(pixels: NDArray[np.uint8]) -> bool:
+    return (
+        pixels.ndim == 3 and pixels.dtype == np.uint8 and 1 <= pixels.shape[2] <= 4 and 0 not in pixels.shape
+    )
+
+
+def _may_blur(image: TextureImage, image_format: ImageFormat, quality: int) -> bool:
+    """Whether lossy WebP is what the image becomes unless that loses too much."""
+    if image_format != "webp" or image.exact or quality < QUALITY or not _is_image(image.pixels):
+        return False
+    return max(image.pixels.shape[:2]) <= _LARGEST_WEBP
+
+
+def _encode(
+    image: TextureImage, image_format: ImageFormat, quality: int, loss: Future[float] | None
+) -> ImageFile:
+    """``loss``: what lossy WebP would lose, where that decides."""
     pixels = image.pixels
-    if pixels.ndim != 3 or pixels.dtype != np.uint8 or not 1 <= pixels.shape[2] <= 4 or 0 in pixels.shape:
+    if not _is_image(pixels):
         raise AssetError(f"a texture is {pixels.dtype} {pixels.shape}; expected uint8 (h, w, 1 to 4)")
     if image_format == "jpeg" and pixels.shape[2] in (2, 4):
         if image.alpha and (pixels[:, :, -1] < 255).any():
@@ -204,12 +225,19 @@ def _encode(image: TextureImage, image_format: ImageFormat, quality: int) -> Ima
         picture.save(buffer, "PNG", compress_level=1)
     elif image_format == "jpeg":
         picture.save(buffer, "JPEG", quality=max(quality, 95) if image.exact else quality, subsampling=0)
-    elif image.exact or (quality >= QUALITY and _webp_loss(pixels, quality) > _LARGEST_LOSS):
-        picture.save(buffer, "WEBP", lossless=True, quality=0, method=0, exact=True)
     else:
         # The colour of transparent texels is kept, because texture filters reach it.
-        picture.save(buffer, "WEBP", quality=quality, method=0, exact=True)
+        if not image.exact and not _is_large(loss, at_once=True):
+            picture.save(buffer, "WEBP", quality=quality, method=0, exact=True)
+        if image.exact or _is_large(loss):
+            buffer = io.BytesIO()
+            picture.save(buffer, "WEBP", lossless=True, quality=0, method=0, exact=True)
     return ImageFile(buffer.getvalue(), image_format)
+
+
+def _is_large(loss: Future[float] | None, at_once: bool = False) -> bool:
+    """Whether a loss is too large; ``at_once``: as far as that is known already."""
+    return loss is not None and (loss.done() or not at_once) and loss.result() > _LARGEST_LOSS
 
 
 def _webp_loss(pixels: NDArray[np.uint8], quality: int) -> float:
