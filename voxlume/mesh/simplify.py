@@ -34,7 +34,7 @@ from voxlume.mesh.collapse import (
     vertices_now,
 )
 from voxlume.mesh.edges import EdgeTable, edge_table
-from voxlume.mesh.renumber import faces_now, mark_used
+from voxlume.mesh.renumber import bounds_of, faces_now, mark_used
 from voxlume.mesh.winding import flipped_faces
 from voxlume.progress import Progress, report
 
@@ -100,7 +100,7 @@ def simplify(
     if len(corners) <= budget:
         used, number = _used(corners, len(points))
         return Simplified(points[used], number[corners], number)
-    low, high = points.min(axis=0), points.max(axis=0)
+    low, high = bounds_of(points, np.ones(len(points), np.bool_))
     center, extent = (low + high) / 2, float((high - low).max()) or 1.0
     work = _work_on(device)((points - center) / extent, corners, colors)
     total = len(corners) - budget
