@@ -6,12 +6,16 @@ not in another file whose kernels it calls: after editing a shared kernel, ``mak
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from numba import njit
+from numba import get_num_threads, njit, set_num_threads
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+WORTH_WAKING = 1 << 16
+"""Items of a short loop, below which one thread is done before many have been woken."""
 
 
 def kernel(function: F) -> F:
@@ -31,3 +35,15 @@ def inner_kernel(function: F) -> F:
     named tuple on entry with atomic operations, which made a texture look-up seven times slower.
     """
     return njit(cache=True, forceinline=True, _nrt=False)(function)
+
+
+@contextmanager
+def threads_for(items: int) -> Iterator[None]:
+    """Run parallel kernels on one thread inside where there are only a few ``items`` of little work each."""
+    before = get_num_threads()
+    if items < WORTH_WAKING:
+        set_num_threads(1)
+    try:
+        yield
+    finally:
+        set_num_threads(before)

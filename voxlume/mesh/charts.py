@@ -17,7 +17,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from voxlume.jit import inner_kernel, kernel, parallel_kernel
+from voxlume.jit import inner_kernel, kernel, parallel_kernel, threads_for
 from voxlume.mesh.radix import float_keys, run_starts, stable_order
 
 NUM_DIRECTIONS = 128
@@ -72,12 +72,13 @@ def cluster_faces(
     parent = np.arange(m, dtype=np.int32)
     vector, area, bound = area_vectors.copy(), face_area.copy(), _FIRST_BOUND * scale
     for _ in range(_ROUNDS):
-        cost = _merge_costs(a, b, length, vector, area, masks)
-        chosen = np.flatnonzero(cost <= bound)
-        if len(chosen):
-            chosen = chosen[stable_order(float_keys(cost[chosen]))]
-            _merge(chosen, a, b, length, bound, parent, vector, area, masks)
-            a, b, length = _joined_edges(a, b, length, parent, m)
+        with threads_for(len(a)):
+            cost = _merge_costs(a, b, length, vector, area, masks)
+            chosen = np.flatnonzero(cost <= bound)
+            if len(chosen):
+                chosen = chosen[stable_order(float_keys(cost[chosen]))]
+                _merge(chosen, a, b, length, bound, parent, vector, area, masks)
+                a, b, length = _joined_edges(a, b, length, parent, m)
         if not len(a):
             break
         bound *= 2
@@ -88,7 +89,8 @@ def cluster_faces(
             before = len(a)
             # The longest common border first: it saves the most seam.
             _merge_small(np.argsort(-length, kind="stable"), a, b, parent, vector, area, masks, small_area)
-            a, b, length = _joined_edges(a, b, length, parent, m)
+            with threads_for(len(a)):
+                a, b, length = _joined_edges(a, b, length, parent, m)
             if len(a) in (0, before):
                 break
     _point_at_roots(parent)
