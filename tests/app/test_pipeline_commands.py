@@ -105,7 +105,7 @@ def test_init_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init-model", "--preset", "tiny", str(second)]) == 0
     assert main(["init-model", str(other), "--seed", "1"]) == 0
     files = sorted(p.relative_to(first) for p in first.rglob("*.safetensors"))
-    assert len(files) == 10
+    assert len(files) == 11
     assert all((first / p).read_bytes() == (second / p).read_bytes() for p in files)
     assert all((first / p).read_bytes() != (other / p).read_bytes() for p in files)
     assert "already holds something" in error_line(capsys, "init-model", str(first))

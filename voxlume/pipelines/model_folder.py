@@ -259,6 +259,11 @@ class ModelFolder:
         return found
 
     @property
+    def tells_cameras(self) -> bool:
+        """Whether there is a camera head, and the encoder whose tokens it reads has not been replaced."""
+        return self.has(CAMERA_HEAD) and self.image_encoder is None
+
+    @property
     def _own_encoder(self) -> bool:
         return self.image_encoder is None and self.has(IMAGE_ENCODER)
 
