@@ -262,7 +262,7 @@ def _description(
 ) -> dict[str, Any]:
     texturing = pipeline == TEXTURING
     only_texturing = {stages.SHAPE_ENCODER}  # other encoders are named in both: whoever measures finds them
-    only_generating = {stages.STRUCTURE_FLOW, stages.STRUCTURE_DECODER, stages.SHAPE_DECODER}
+    only_generating = {CAMERA_HEAD, stages.STRUCTURE_FLOW, stages.STRUCTURE_DECODER, stages.SHAPE_DECODER}
     left_out = (only_generating | set(stages.SHAPE_FLOWS)) if texturing else only_texturing
     args: dict[str, Any] = {
         "models": {key: f"ckpts/{key}" for key in preset.networks if key not in left_out},
