@@ -16,6 +16,7 @@ from voxlume.mesh.read import load
 from voxlume.mesh.write_glb import write_glb
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.pipelines import selftest
+from voxlume.pipelines.results import ImageCondition, load_result
 from voxlume.sparse.selfcheck import Check
 
 QUICK = ["--steps", "2", "--device", "cpu"]
@@ -89,6 +90,17 @@ def test_latents(cut_out: Path, tiny_model: Path, tmp_path: Path, capsys: pytest
     assert np.array_equal(a.attributes, b.attributes)
 
 
+def test_outline_can_be_left_out(cut_out: Path, tiny_model: Path, tmp_path: Path) -> None:
+    for flag, there in (("--outline", True), ("--no-outline", False)):
+        folder = tmp_path / flag
+        words = [*QUICK, "--resolution", "512", "--no-texture", "--save-latents", str(folder), flag]
+        assert (
+            main(["generate", str(cut_out), str(tmp_path / "a.npz"), "--model", str(tiny_model), *words]) == 0
+        )
+        saved = load_result(folder / "condition.safetensors", ImageCondition)
+        assert (saved.inside is not None) == there
+
+
 def test_texture(cut_out: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mesh, out = tmp_path / "lantern.glb", tmp_path / "lantern.vxz"
     write_glb(lantern(), mesh)
@@ -105,7 +117,7 @@ def test_init_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init-model", "--preset", "tiny", str(second)]) == 0
     assert main(["init-model", str(other), "--seed", "1"]) == 0
     files = sorted(p.relative_to(first) for p in first.rglob("*.safetensors"))
-    assert len(files) == 10
+    assert len(files) == 11
     assert all((first / p).read_bytes() == (second / p).read_bytes() for p in files)
     assert all((first / p).read_bytes() != (other / p).read_bytes() for p in files)
     assert "already holds something" in error_line(capsys, "init-model", str(first))

@@ -15,17 +15,19 @@ from safetensors.torch import save_file
 
 from voxlume.data.store import VoxelStore
 from voxlume.errors import ModelFileError, VoxlumeError
+from voxlume.models.camera_head import CameraHeadConfig
 from voxlume.models.image_encoder import ImageEncoderConfig
 from voxlume.models.published import build
 from voxlume.models.sc_vae import material_features
 from voxlume.models.subdivision import rows_in, subdivision_masks, subdivisions_to
 from voxlume.pipelines import stages
 from voxlume.pipelines.checkpoint import load_network
-from voxlume.pipelines.model_folder import IMAGE_ENCODER
+from voxlume.pipelines.model_folder import CAMERA_HEAD, IMAGE_ENCODER, ModelFolder
 from voxlume.render.batch import BatchCameras, Surfaces
 from voxlume.render.conditioning import Seen
 from voxlume.sparse.resample import mean_pool
 from voxlume.sparse.tensor import CoordinateSet, SparseTensor
+from voxlume.training.camera_head import CameraHeadStage
 from voxlume.training.checkpoint import stored_names
 from voxlume.training.config import RenderingLoss
 from voxlume.training.data import Share
@@ -317,6 +319,73 @@ def test_flows_begin_with_the_trained_image_encoder(run: Run, tmp_path: Path) ->
         run_stage("image_encoder", replace(both, preset="published"), ALONE)
 
 
+def test_a_camera_head_joins_a_finished_model(model: Path, run: Run, tmp_path: Path) -> None:
+    settings = {"loop.steps": "2", "loop.looks": "1", "loop.check_every": "1"}
+    on = Run("tiny", run.data, tmp_path / "on", settings, initial=(model,), encoders=True)
+    assert not (model / "ckpts" / f"{CAMERA_HEAD}.json").exists()
+    run_stage("camera_head", replace(on, settings=settings | {"loop.steps": "1"}), ALONE)
+    shutil.rmtree(on.out / "camera_head")
+
+    def until_one(done: int, total: int, what: str) -> bool:
+        return "step 1" not in what
+
+    said = run_stage("camera_head", on, ALONE, until_one)
+    assert (said["step"], said["finished"]) == (1, False)
+    said = run_stage("camera_head", replace(on, resume=True), ALONE)
+    assert (said["step"], said["finished"]) == (2, True)
+    records = read_log(on.out / "camera_head")
+    assert {"direction", "elevation", "nearness", "window", "loss"} <= records[0].keys()
+    measured = next(record["held_out"] for record in records if "held_out" in record)
+    assert 0 <= measured["near"] <= measured["near_of_two"] <= 1
+    assert list((on.out / "camera_head" / "samples").glob("*.png"))
+    # The encoder, and with it all that the flows have learned, stays.
+    run_stage("latents", replace(on, settings={}), ALONE)
+    run_stage("export", on, ALONE)
+    finished = on.out / "model"
+    assert json.loads((finished / "pipeline.json").read_text())["training"]["camera_head"]["steps"] == 2
+    for key in (IMAGE_ENCODER, stages.STRUCTURE_FLOW, stages.SHAPE_DECODER):
+        assert same_weights(key, model, finished)
+    learned = trained(on.checkpoint("camera_head"), {"head": tiny().config(CAMERA_HEAD)})["head"].state_dict()
+    told = weights_of(finished, CAMERA_HEAD)
+    assert all(torch.equal(told[name], value) for name, value in learned.items())
+    assert ModelFolder.from_pretrained(finished).tells_cameras
+    # It comes along with a model that learns on without it.
+    later = Run("tiny", run.data, tmp_path / "later", settings | {"train": "structure"}, initial=(finished,))
+    later = replace(later, settings=later.settings | {"freeze_encoder": "true", "loop.looks": "0"})
+    run_stage("latents", replace(later, settings={}), ALONE)
+    run_stage("flows", later, ALONE)
+    run_stage("export", later, ALONE)
+    assert same_weights(CAMERA_HEAD, finished, later.out / "model")
+
+
+def test_camera_head_learns(store: Path, tmp_path: Path) -> None:
+    stage = camera_head_stage(store, tmp_path / "pictures")
+    encoder = [parameter.clone() for parameter in stage.encoder.parameters()]
+    values = losses(stage, 60, 1e-2)
+    assert values[-1] < 0.7 * values[0]
+    assert all(torch.equal(a, b) for a, b in zip(encoder, stage.encoder.parameters(), strict=True))
+    # Pictures that are kept know what they were taken with.
+    first, again = (camera_head_stage(store, tmp_path / "pictures").prepare(3, 1).content for _ in range(2))
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1].azimuth, again[1].azimuth)
+    with pytest.raises(VoxlumeError, match="nothing has trained the image encoder that camera_head keeps"):
+        run_stage("camera_head", Run("tiny", store, tmp_path / "run", {"loop.steps": "1"}), ALONE)
+    with pytest.raises(VoxlumeError, match="no camera head"):
+        run_stage("camera_head", Run("published", store, tmp_path / "run", {"loop.steps": "1"}), ALONE)
+
+
+def camera_head_stage(folder: Path, kept: Path) -> CameraHeadStage:
+    torch.manual_seed(0)
+    sizes = tiny()
+    encoder, head = sizes.config(IMAGE_ENCODER), sizes.config(CAMERA_HEAD)
+    assert sizes.camera_head is not None
+    assert isinstance(encoder, ImageEncoderConfig)
+    assert isinstance(head, CameraHeadConfig)
+    share = Share(folder, "train", ALONE)
+    source = PictureSource(2, 64, 0, share.numbers, share.total, kept, "all.safetensors", cameras=True)
+    return CameraHeadStage(encoder, head, sizes.camera_head, share, None, ALONE, source)
+
+
 @pytest.fixture(scope="module")
 def run(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Barely trained VAEs and the latents they make."""
@@ -460,7 +529,7 @@ def test_all_stages_in_a_row(run: Run) -> None:
     assert (run.out / "flows" / "curves.png").exists()
     assert list((run.out / "flows" / "samples").glob("*.png"))
     assert run_stage("export", replace(run, encoders=True), ALONE)["finished"]
-    from voxlume.pipelines.model_folder import TEXTURING, ModelFolder
+    from voxlume.pipelines.model_folder import TEXTURING
 
     model = ModelFolder.from_pretrained(run.out / "model")
     assert model.config.default_type == "64_cascade" or not model.has("shape_slat_flow_model_1024")

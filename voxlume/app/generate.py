@@ -52,6 +52,8 @@ class Generate:
     """Remove the background of pictures without transparency, of all, or of none."""
     texture: bool = True
     """Also make the material."""
+    outline: bool = True
+    """Keep the shape inside the object's outline, with a model that tells where pictures are taken from."""
     forecast: bool = False
     """Extrapolate about half of the steps: faster, slightly different."""
     export: Annotated[ExportOptions, tyro.conf.arg(name="")] = field(default_factory=ExportOptions)
@@ -126,6 +128,7 @@ class Generate:
             max_num_tokens=self.max_num_tokens,
             refine=self.refine,
             material=self.texture,
+            outline=self.outline,
             views=self.views,
             background=self.background,
             forecast=Forecast() if self.forecast else None,

@@ -27,9 +27,10 @@ def set_block_dtype(network: nn.Module, dtype: torch.dtype) -> None:
 
 
 def block_dtype(network: nn.Module) -> torch.dtype:
-    """The dtype that the blocks of a network compute in."""
-    blocks = network.get_submodule("blocks")
-    return next((p.dtype for p in blocks.parameters()), torch.float32)
+    """The dtype that the blocks of a network compute in; one without blocks computes in float32."""
+    blocks = getattr(network, "blocks", None)
+    parameters = blocks.parameters() if isinstance(blocks, nn.Module) else iter(())
+    return next((p.dtype for p in parameters), torch.float32)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from voxlume.errors import ModelFileError
+from voxlume.models.camera_head import CameraHead, CameraHeadConfig
 from voxlume.models.flow_transformer import FlowTransformer, FlowTransformerConfig
 from voxlume.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from voxlume.models.sc_vae import DecoderConfig, EncoderConfig, ScVaeDecoder, ScVaeEncoder
@@ -32,6 +33,7 @@ NetworkConfig = (
     | DecoderConfig
     | FlowTransformerConfig
     | ImageEncoderConfig
+    | CameraHeadConfig
 )
 
 NETWORKS: dict[type, type[nn.Module]] = {
@@ -41,6 +43,7 @@ NETWORKS: dict[type, type[nn.Module]] = {
     DecoderConfig: ScVaeDecoder,
     FlowTransformerConfig: FlowTransformer,
     ImageEncoderConfig: ImageEncoder,
+    CameraHeadConfig: CameraHead,
 }
 """The network that each kind of configuration describes."""
 
@@ -322,6 +325,17 @@ def _image_encoder(args: _Arguments) -> ImageEncoderConfig:
     return config
 
 
+def _camera_head(args: _Arguments) -> CameraHeadConfig:
+    return CameraHeadConfig(
+        condition_width=args.count("condition_width"),
+        queries=args.count("queries"),
+        values=args.count("values"),
+        hidden=args.count("hidden"),
+        directions=args.count("directions"),
+        precision=args.precision("float32"),
+    )
+
+
 _CLASSES: dict[str, Callable[[_Arguments], NetworkConfig]] = {
     "SparseStructureEncoder": _structure_encoder,
     "SparseStructureDecoder": _structure_decoder,
@@ -333,6 +347,7 @@ _CLASSES: dict[str, Callable[[_Arguments], NetworkConfig]] = {
     "SLatFlowModel": lambda args: _flow(args, "sparse"),
     "ElasticSLatFlowModel": lambda args: _flow(args, "sparse"),
     "ImageEncoder": _image_encoder,  # ours: the published system takes its encoder from elsewhere
+    "CameraHead": _camera_head,  # ours as well
 }
 
 
@@ -408,10 +423,10 @@ def _describe_flow(config: FlowTransformerConfig) -> dict[str, Any]:
     }
 
 
-def _describe_image_encoder(config: ImageEncoderConfig) -> dict[str, Any]:
+def _describe_own(config: ImageEncoderConfig | CameraHeadConfig) -> dict[str, Any]:
     values = asdict(config)
     values["dtype"] = values.pop("precision")
-    return {"name": "ImageEncoder", "args": values}
+    return {"name": NETWORKS[type(config)].__name__, "args": values}
 
 
 _DESCRIPTIONS: dict[type, Callable[[Any], dict[str, Any]]] = {
@@ -420,7 +435,8 @@ _DESCRIPTIONS: dict[type, Callable[[Any], dict[str, Any]]] = {
     EncoderConfig: _describe_encoder,
     DecoderConfig: _describe_decoder,
     FlowTransformerConfig: _describe_flow,
-    ImageEncoderConfig: _describe_image_encoder,
+    ImageEncoderConfig: _describe_own,
+    CameraHeadConfig: _describe_own,
 }
 
 

@@ -19,8 +19,9 @@ from voxlume.ovoxel.grid import OVoxel
 from voxlume.pipelines import stages
 from voxlume.pipelines.memory import Networks, pick_device
 from voxlume.pipelines.model_folder import ModelFolder
+from voxlume.pipelines.outline import mask_of
 from voxlume.pipelines.pipeline_type import PipelineType, parse_type
-from voxlume.pipelines.preprocess import Background, preprocess_image
+from voxlume.pipelines.preprocess import Background, preprocess_with_outline
 from voxlume.pipelines.results import ImageCondition, Latent, Structure
 from voxlume.pipelines.sanity import check_ovoxel
 from voxlume.pipelines.saved import SavedStages
@@ -90,6 +91,8 @@ class ImageTo3DOptions:
     max_num_tokens : a cascade lowers its resolution until it has fewer cells.
     refine : how often to take the decoded shape as a better structure and sample the shape again.
     material : False makes bare geometry.
+    outline : keep structures inside the object's outline in the pictures, where the model tells where they
+        were taken from; see :mod:`.outline`.
     views, background, forecast : see :class:`.stages.Sampling` and :mod:`.preprocess`.
     structure, shape, material_sampler : the samplers.
     """
@@ -100,6 +103,7 @@ class ImageTo3DOptions:
     max_num_tokens: int = DEFAULT_MAX_TOKENS
     refine: int = 0
     material: bool = True
+    outline: bool = True
     views: Views = "cycle"
     background: Background = "auto"
     forecast: Forecast | None = None
@@ -209,7 +213,10 @@ class ImageTo3D:
         store = SavedStages.create(save_to, kind.name, seeds) if save_to else SavedStages()
         sampling = Sampling(options.views, progress, preview, options.forecast)
 
-        condition = found.condition() or self.condition(pictures, options.background, kind.high, progress)
+        condition = found.condition()
+        if condition is None:
+            outline = options.outline and not found.structures_saved
+            condition = self.condition(pictures, options.background, kind.high, progress, outline)
         store.put_condition(condition)
         structures = found.structures() or self.structures(condition, seeds, options, sampling)
         store.put("structure", structures)
@@ -239,12 +246,25 @@ class ImageTo3D:
         background: Background = "auto",
         high: bool = True,
         progress: Progress | None = None,
+        outline: bool = True,
     ) -> ImageCondition:
-        """The condition of one or several pictures of the same object."""
+        """The condition of one or several pictures of the same object.
+
+        Parameters
+        ----------
+        high : also for the high-resolution networks.
+        outline : also what the object's outline says of structures.
+        """
         if isinstance(pictures, str | Path | Image.Image | np.ndarray):
             pictures = [pictures]
-        squares = [p if isinstance(p, np.ndarray) else preprocess_image(p, background) for p in pictures]
-        return stages.encode_images(self.networks, squares, high=high, progress=progress)
+        seen = [
+            (p, mask_of(p)) if isinstance(p, np.ndarray) else preprocess_with_outline(p, background)
+            for p in pictures
+        ]
+        squares, masks = [square for square, _ in seen], [mask for _, mask in seen]
+        return stages.encode_images(
+            self.networks, squares, high=high, masks=masks if outline else None, progress=progress
+        )
 
     def structures(
         self,
@@ -255,6 +275,8 @@ class ImageTo3D:
     ) -> list[Structure]:
         """One structure for each seed, on the structure decoder's own grid."""
         parameters = options.structure_sampler.applied_to(self.folder.config.structure_sampler)
+        if not options.outline:
+            condition = replace(condition, inside=None)
         return stages.sample_structure(self.networks, condition, seeds, parameters, sampling)
 
     def low_shapes(

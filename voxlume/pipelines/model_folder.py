@@ -43,6 +43,9 @@ PUBLISHED_BASE_RESOLUTION = 512
 IMAGE_ENCODER = "image_encoder"
 """The key among a folder's own models of an encoder that it carries itself."""
 
+CAMERA_HEAD = "camera_head"
+"""The key of a network of ours that tells from the encoder's tokens where the picture was taken from."""
+
 UNGATED_TWINS = {
     f"facebook/dinov3-vit{letter}16-pretrain-lvd1689m": f"timm/vit_{size}_patch16_dinov3.lvd1689m"
     for letter, size in (("s", "small"), ("b", "base"), ("l", "large"))
@@ -254,6 +257,11 @@ class ModelFolder:
             except ModelFileError as error:
                 found.append(str(error))
         return found
+
+    @property
+    def tells_cameras(self) -> bool:
+        """Whether there is a camera head, and the encoder whose tokens it reads has not been replaced."""
+        return self.has(CAMERA_HEAD) and self.image_encoder is None
 
     @property
     def _own_encoder(self) -> bool:

@@ -28,6 +28,10 @@ OPAQUE_FROM = 254
 
 FOREGROUND_ALPHA = 0.8 * 255
 
+OUTLINE_ALPHA = 0.1 * 255
+"""From here on a pixel shows something of the object, or something through it. What is left of a background
+that was removed is fainter."""
+
 
 def preprocess_image(source: str | Path | Image.Image, background: Background = "auto") -> NDArray[np.uint8]:
     """The object in the middle of a square, on black.
@@ -46,9 +50,17 @@ def preprocess_image(source: str | Path | Image.Image, background: Background = 
     ImageError : unreadable, too large, too small, or nothing opaque in it.
     MissingDependencyError : the background must be removed and the extra for that is not installed.
     """
+    return preprocess_with_outline(source, background)[0]
+
+
+def preprocess_with_outline(
+    source: str | Path | Image.Image, background: Background = "auto"
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """As :func:`preprocess_image`, and where the object is seen, bool (s, s)."""
     picture = source if isinstance(source, Image.Image) else read_image(source)
     name = str(source) if not isinstance(source, Image.Image) else "the picture"
-    return crop_to_object(cut_out(fit(to_rgba(picture), name), background), name)
+    square = square_of_object(cut_out(fit(to_rgba(picture), name), background), name)
+    return _premultiplied(square), alpha_of(square) > OUTLINE_ALPHA
 
 
 def read_image(path: str | Path) -> Image.Image:
@@ -129,6 +141,16 @@ def crop_to_object(picture: Image.Image, name: str = "the picture") -> NDArray[n
 
     Raises
     ------
+    ImageError : as :func:`square_of_object`.
+    """
+    return _premultiplied(square_of_object(picture, name))
+
+
+def square_of_object(picture: Image.Image, name: str = "the picture") -> Image.Image:
+    """The square around the pixels of alpha > 0.8, RGBA.
+
+    Raises
+    ------
     ImageError : there are no such pixels, or too few.
     """
     alpha = alpha_of(picture)
@@ -143,7 +165,12 @@ def crop_to_object(picture: Image.Image, name: str = "the picture") -> NDArray[n
             f"{name}: the object is only {size} pixels large; at least {SMALLEST_SIDE} are needed"
         )
     x, y = int(left + right - size) // 2, int(top + bottom - size) // 2
-    rgba = np.asarray(picture.crop((x, y, x + size, y + size)), np.float32)
+    return picture.crop((x, y, x + size, y + size))
+
+
+def _premultiplied(square: Image.Image) -> NDArray[np.uint8]:
+    """An RGBA picture on black, uint8 (h, w, 3)."""
+    rgba = np.asarray(square, np.float32)
     weight = np.where(rgba[..., 3:] >= OPAQUE_FROM, 1.0, rgba[..., 3:] / 255)
     return (rgba[..., :3] * weight + 0.5).astype(np.uint8)
 

@@ -14,6 +14,7 @@ from torch import nn
 from voxlume.errors import VoxlumeError
 from voxlume.files import atomic_write
 from voxlume.flow.sampler import PUBLISHED_MATERIAL, PUBLISHED_SHAPE, PUBLISHED_STRUCTURE, SamplingParameters
+from voxlume.models.camera_head import CameraHeadConfig
 from voxlume.models.flow_transformer import FlowTransformerConfig
 from voxlume.models.image_encoder import ImageEncoderConfig
 from voxlume.models.published import NetworkConfig, build
@@ -21,7 +22,7 @@ from voxlume.models.sc_vae import DecoderConfig, EncoderConfig, ScVaeDecoder
 from voxlume.models.structure_vae import StructureDecoder, StructureDecoderConfig
 from voxlume.pipelines import stages
 from voxlume.pipelines.checkpoint import save_network
-from voxlume.pipelines.model_folder import IMAGE_ENCODER, IMAGE_TO_3D, TEXTURING, Normalization
+from voxlume.pipelines.model_folder import CAMERA_HEAD, IMAGE_ENCODER, IMAGE_TO_3D, TEXTURING, Normalization
 
 OCCUPIED_SHARE = 0.02
 """Of the structure's cells with random weights: a hundred or so, so that every stage has work but little."""
@@ -72,6 +73,7 @@ def tiny() -> Preset:
         IMAGE_ENCODER: ImageEncoderConfig(
             width=condition, blocks=2, heads=2, mlp_width=64, registers=8, stem=(8, 16)
         ),
+        CAMERA_HEAD: CameraHeadConfig(condition, queries=2, values=8, hidden=16, precision="float32"),
         stages.STRUCTURE_FLOW: FlowTransformerConfig(grid="dense", in_channels=latent, resolution=4, **flow),
         stages.STRUCTURE_DECODER: StructureDecoderConfig(
             channels=(32, 16, 8), blocks_per_level=1, middle_blocks=1
@@ -121,6 +123,7 @@ def nano() -> Preset:
             stem=(32, 64, 96, 192),
             precision="float16",
         ),
+        CAMERA_HEAD: CameraHeadConfig(condition),
         stages.STRUCTURE_FLOW: FlowTransformerConfig(
             grid="dense", in_channels=8, out_channels=8, resolution=8, blocks=6, **flow
         ),
@@ -259,7 +262,7 @@ def _description(
 ) -> dict[str, Any]:
     texturing = pipeline == TEXTURING
     only_texturing = {stages.SHAPE_ENCODER}  # other encoders are named in both: whoever measures finds them
-    only_generating = {stages.STRUCTURE_FLOW, stages.STRUCTURE_DECODER, stages.SHAPE_DECODER}
+    only_generating = {CAMERA_HEAD, stages.STRUCTURE_FLOW, stages.STRUCTURE_DECODER, stages.SHAPE_DECODER}
     left_out = (only_generating | set(stages.SHAPE_FLOWS)) if texturing else only_texturing
     args: dict[str, Any] = {
         "models": {key: f"ckpts/{key}" for key in preset.networks if key not in left_out},

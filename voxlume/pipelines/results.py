@@ -34,15 +34,26 @@ class ImageCondition:
     low : float32 (v, m, c), tokens of v pictures at the size that the low-resolution networks were
         trained with (512 for the published ones).
     high : the same at the size of the high-resolution networks (1024), or None where not needed.
+    inside : float32 (v, g, g, g) in 0 .. 1, how likely each cell of the structure's grid (Z-up model frame)
+        is seen inside the object's outline in each picture, or None where nothing tells.
     """
 
     low: Tensor
     high: Tensor | None = None
+    inside: Tensor | None = None
 
     def check(self) -> None:
         for name, tokens in (("low", self.low), ("high", self.high)):
             if tokens is not None and (tokens.ndim != 3 or not tokens.is_floating_point()):
                 raise ValueError(f"{name} is not a tensor of image tokens")
+        if self.inside is not None:
+            views, *edges = self.inside.shape
+            if len(edges) != 3 or len(set(edges)) != 1 or views != len(self.low) or 0 in edges:
+                raise ValueError("inside is not a grid for each picture")
+            if self.inside.dtype != torch.float32 or not bool(
+                ((self.inside >= 0) & (self.inside <= 1)).all()
+            ):
+                raise ValueError("inside does not hold probabilities")
 
 
 @dataclass(frozen=True, eq=False)

@@ -103,6 +103,11 @@ def orbit_cameras(azimuth: Tensor, elevation: Tensor, radius: Tensor, focal: Ten
     )
 
 
+def focal_at(distance: Tensor) -> Tensor:
+    """The focal length with which a camera so far (b,) from the origin sees just the whole cube."""
+    return (distance**2 - HALF_DIAGONAL**2).clamp(min=1e-6).sqrt() / HALF_DIAGONAL
+
+
 def random_cameras(
     count: int,
     generator: torch.Generator | None = None,
@@ -131,10 +136,9 @@ def random_cameras(
     near, far = radius_range or tuple(HALF_DIAGONAL / math.sin(math.radians(fov) / 2) for fov in (70, 10))
     radius = (far**-2 + u[0] * (near**-2 - far**-2)) ** -0.5
     low, high = (math.sin(math.radians(e)) for e in elevation)
-    tangent = HALF_DIAGONAL / (radius**2 - HALF_DIAGONAL**2).sqrt()
     return orbit_cameras(
         azimuth[0] + u[1] * (azimuth[1] - azimuth[0]),
         torch.rad2deg(torch.asin(low + u[2] * (high - low))),
         radius,
-        1 / tangent,
+        focal_at(radius),
     )

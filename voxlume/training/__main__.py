@@ -15,7 +15,16 @@ from voxlume.progress import Progress
 from voxlume.training.plan import STOPPED, Plan, run_all
 from voxlume.training.presets import PRESETS
 
-STAGES = ("shape_vae", "material_vae", "structure_vae", "image_encoder", "latents", "flows", "export")
+STAGES = (
+    "shape_vae",
+    "material_vae",
+    "structure_vae",
+    "image_encoder",
+    "camera_head",
+    "latents",
+    "flows",
+    "export",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -162,6 +162,26 @@ class ImageEncoderStageConfig:
 
 
 @dataclass(frozen=True)
+class CameraHeadStageConfig:
+    """What the camera head learns, see :mod:`voxlume.training.camera_head`.
+
+    Attributes
+    ----------
+    elevation, nearness, window : weights of the errors beside the direction's cross entropy.
+    views, picture_size, supersampling, keep_pictures : as for the flows, which then take the same pictures.
+    """
+
+    loop: LoopConfig
+    elevation: float = 2.0
+    nearness: float = 4.0
+    window: float = 8.0
+    views: int = 16
+    picture_size: int = 256
+    supersampling: int = 2
+    keep_pictures: bool = False
+
+
+@dataclass(frozen=True)
 class FlowConfig:
     """What the flow networks learn from.
 

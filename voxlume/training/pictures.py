@@ -36,6 +36,9 @@ READ_TOGETHER = 64
 LIGHTS = 64
 """Environments that the pictures of a run are taken in."""
 
+KEPT = {"rgb": torch.uint8, "seen": torch.uint8, "cameras": torch.float32}
+"""What files of pictures hold."""
+
 
 def surfaces(voxels: VoxelBatch, resolution: int) -> Surfaces:
     """The surfaces of a batch with their material."""
@@ -47,6 +50,12 @@ def surfaces(voxels: VoxelBatch, resolution: int) -> Surfaces:
         resolution,
         batch_size=voxels.batch_size,
     )
+
+
+def camera_numbers(cameras: BatchCameras) -> Tensor:
+    """Cameras with windows that look at the origin as float32 (b, 8): position, focal, window."""
+    assert cameras.window is not None
+    return torch.cat([cameras.position, cameras.focal[:, None], cameras.window], 1)
 
 
 def encoder_input(rgb: Tensor) -> Tensor:
@@ -65,10 +74,11 @@ class PictureCache:
     rgb : uint8 (objects, views, size, size, 3).
     seen : uint8 (objects, views, s, s, 14), what every so-manieth pixel shows, or None; see
         :class:`voxlume.render.conditioning.Seen`.
+    cameras : float32 (objects, views, 8) that they were taken with, or None; see :func:`camera_numbers`.
     """
 
-    def __init__(self, rgb: Tensor, seen: Tensor | None = None) -> None:
-        self.rgb, self.seen = rgb, seen
+    def __init__(self, rgb: Tensor, seen: Tensor | None = None, cameras: Tensor | None = None) -> None:
+        self.rgb, self.seen, self.cameras = rgb, seen, cameras
 
     @classmethod
     def drawn(
@@ -113,6 +123,8 @@ class PictureCache:
                     seen_every=seen_every,
                 )
                 cache.rgb[first : first + len(chosen), view] = pictures.rgb
+                assert cache.cameras is not None
+                cache.cameras[first : first + len(chosen), view] = camera_numbers(pictures.cameras)
                 if cache.seen is not None and pictures.seen is not None:
                     cache.seen[first : first + len(chosen), view] = pictures.seen
         return cache
@@ -126,18 +138,27 @@ class PictureCache:
         def room(side: int, channels: int) -> Tensor:
             return torch.empty((objects, views, side, side, channels), dtype=torch.uint8, device=device)
 
-        return cls(room(size, 3), room(size // seen_every, SEEN) if seen_every else None)
+        seen = room(size // seen_every, SEEN) if seen_every else None
+        return cls(room(size, 3), seen, torch.empty((objects, views, 8), device=device))
 
     @classmethod
     def kept(
-        cls, folder: Path, names: Sequence[str], what: Mapping[str, str], seen: bool, device: torch.device
+        cls,
+        folder: Path,
+        names: Sequence[str],
+        what: Mapping[str, str],
+        wanted: Sequence[str],
+        device: torch.device,
     ) -> PictureCache | None:
         """The pictures of the named objects from the files in a folder, if they hold all that is wanted.
 
         Files that are damaged or hold pictures of another kind are passed over.
+
+        Parameters
+        ----------
+        wanted : names of the attributes.
         """
         places = {name: i for i, name in enumerate(names)}
-        wanted = ("rgb", "seen") if seen else ("rgb",)
         columns: dict[str, Tensor] = {}
         missing = set(names)
         for path in sorted(folder.glob("*.safetensors")):
@@ -151,7 +172,7 @@ class PictureCache:
                         stored = file.get_slice(key)
                         if key not in columns:
                             shape = (len(names), *stored.get_shape()[1:])
-                            columns[key] = torch.empty(shape, dtype=torch.uint8, device=device)
+                            columns[key] = torch.empty(shape, dtype=KEPT[key], device=device)
                         for first in range(0, len(held), READ_TOGETHER):
                             some = held[first : first + READ_TOGETHER]
                             here = [i for i, name in enumerate(some) if name in places]
@@ -163,17 +184,19 @@ class PictureCache:
                     missing -= set(held)
             except (SafetensorError, OSError, ValueError):
                 continue
-        return None if missing else cls(columns["rgb"], columns.get("seen"))
+        return None if missing else cls(columns["rgb"], columns.get("seen"), columns.get("cameras"))
 
     def keep(self, path: Path, names: Sequence[str], what: Mapping[str, str]) -> None:
         """Write the pictures to a file, with a note of what they are."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {"rgb": self.rgb} | ({} if self.seen is None else {"seen": self.seen})
+        held = {"rgb": self.rgb, "seen": self.seen, "cameras": self.cameras}
+        tensors = {key: tensor for key, tensor in held.items() if tensor is not None}
         with atomic_write(path) as file:
             write_safetensors(file, tensors, {**what, "names": json.dumps(list(names))})
 
     def to(self, device: torch.device) -> PictureCache:
-        return PictureCache(self.rgb.to(device), None if self.seen is None else self.seen.to(device))
+        further = (None if t is None else t.to(device) for t in (self.seen, self.cameras))
+        return PictureCache(self.rgb.to(device), *further)
 
     def batch(self, objects: Sequence[int], views: Sequence[int]) -> Tensor:
         """uint8 (b, s, s, 3), one view of each object."""
@@ -183,6 +206,11 @@ class PictureCache:
         """uint8 (b, s, s, 14), what the same pictures show."""
         assert self.seen is not None
         return _rows_of(self.seen, objects, views)
+
+    def camera_batch(self, objects: Sequence[int], views: Sequence[int]) -> Tensor:
+        """float32 (b, 8), what the same pictures were taken with."""
+        assert self.cameras is not None
+        return _rows_of(self.cameras, objects, views)
 
 
 def _rows_of(pictures: Tensor, objects: Sequence[int], views: Sequence[int]) -> Tensor:
@@ -197,6 +225,7 @@ class PictureSource:
     Attributes
     ----------
     views, size, seed, supersampling, seen_every : see :meth:`PictureCache.drawn`.
+    cameras : whether those they were taken with are wanted too.
     numbers, total : of the objects in the whole data set, and its size.
     folder : keeps them for later runs, or None.
     file : name of this process's file there.
@@ -211,6 +240,7 @@ class PictureSource:
     file: str = ""
     supersampling: int = 2
     seen_every: int = 0
+    cameras: bool = False
 
     def pictures(
         self,
@@ -231,7 +261,8 @@ class PictureSource:
         what = {"views": str(self.views), "size": str(self.size), "seed": str(self.seed)}
         what |= {"supersampling": str(self.supersampling), "total": str(self.total)}
         if self.folder is not None:
-            kept = PictureCache.kept(self.folder, names, what, bool(self.seen_every), held_on or device)
+            wanted = ["rgb", *["seen"] * bool(self.seen_every), *["cameras"] * self.cameras]
+            kept = PictureCache.kept(self.folder, names, what, wanted, held_on or device)
             if kept is not None:
                 return kept
         drawn = PictureCache.drawn(

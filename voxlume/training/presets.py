@@ -12,6 +12,7 @@ from voxlume.models.structure_vae import StructureDecoderConfig, StructureEncode
 from voxlume.pipelines import presets, stages
 from voxlume.pipelines.presets import Preset
 from voxlume.training.config import (
+    CameraHeadStageConfig,
     FlowConfig,
     ImageEncoderStageConfig,
     LoopConfig,
@@ -35,6 +36,7 @@ class TrainingPreset:
     model : the finished model.
     encoders : further networks, by key.
     image_encoder : None for a ready-made one.
+    camera_head : None for a model without.
     """
 
     model: Preset
@@ -44,6 +46,7 @@ class TrainingPreset:
     structure_vae: StructureVaeConfig
     flows: FlowConfig
     image_encoder: ImageEncoderStageConfig | None = None
+    camera_head: CameraHeadStageConfig | None = None
 
     def config(self, key: str) -> NetworkConfig:
         """A network's sizes, of the model's or the other ones."""
@@ -90,6 +93,7 @@ def tiny() -> TrainingPreset:
         StructureVaeConfig(quick),
         FlowConfig(quick, views=2, picture_size=64),
         ImageEncoderStageConfig(quick, views=2, picture_size=64),
+        CameraHeadStageConfig(quick, views=2, picture_size=64),
     )
 
 
@@ -111,6 +115,7 @@ def nano() -> TrainingPreset:
         StructureVaeConfig(LoopConfig(batch_size=256, learning_rate=1e-3, ema=0.999)),
         FlowConfig(flow),
         ImageEncoderStageConfig(LoopConfig(batch_size=256, learning_rate=1e-3, ema=0.999, weight_decay=0.05)),
+        CameraHeadStageConfig(LoopConfig(batch_size=512, learning_rate=3e-3, ema=0.999)),
     )
 
 

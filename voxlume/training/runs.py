@@ -1,9 +1,9 @@
 """The stages by name: what each is trained on, and where its results lie in a run's folder.
 
-``RUN/shape_vae``, ``material_vae``, ``structure_vae``, ``image_encoder`` and ``flows`` hold a checkpoint, a
-log, curves and samples each; flows that learn apart lie in ``flows_structure`` and the like. ``RUN/latents``
-holds what the flows learn, ``RUN/pictures`` the pictures that are kept; ``RUN/model`` is the finished model
-folder. What a run does not train itself is taken from the model that it begins with.
+``RUN/shape_vae``, ``material_vae``, ``structure_vae``, ``image_encoder``, ``camera_head`` and ``flows`` hold
+a checkpoint, a log, curves and samples each; flows that learn apart lie in ``flows_structure`` and the like.
+``RUN/latents`` holds what the flows learn, ``RUN/pictures`` the pictures that are kept; ``RUN/model`` is the
+finished model folder. What a run does not train itself is taken from the model that it begins with.
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ from torch import nn
 from voxlume.data.shards import read_index
 from voxlume.data.store import VoxelStore
 from voxlume.errors import ModelFileError, VoxlumeError
+from voxlume.models.camera_head import CameraHeadConfig
 from voxlume.models.image_encoder import ImageEncoderConfig
 from voxlume.models.published import NetworkConfig
 from voxlume.models.sc_vae import ScVaeEncoder
 from voxlume.models.structure_vae import StructureEncoder, StructureEncoderConfig
 from voxlume.pipelines import stages
 from voxlume.pipelines.checkpoint import load_image_encoder, load_network, read_json
-from voxlume.pipelines.model_folder import IMAGE_ENCODER, IMAGE_TO_3D, ModelFolder
+from voxlume.pipelines.model_folder import CAMERA_HEAD, IMAGE_ENCODER, IMAGE_TO_3D, ModelFolder
 from voxlume.progress import Progress
+from voxlume.training.camera_head import CameraHeadStage
 from voxlume.training.checkpoint import load_averages, read_state, stored_names
 from voxlume.training.config import (
+    CameraHeadStageConfig,
     FlowConfig,
     ImageEncoderStageConfig,
     LoopConfig,
@@ -54,7 +57,7 @@ from voxlume.training.stage import Stage
 from voxlume.training.structure_vae import StructureVaeStage
 
 StageName = Literal[
-    "shape_vae", "material_vae", "structure_vae", "image_encoder", "latents", "flows", "export"
+    "shape_vae", "material_vae", "structure_vae", "image_encoder", "camera_head", "latents", "flows", "export"
 ]
 
 HELD_OUT = "held_out"
@@ -67,7 +70,10 @@ VAE_KEYS: dict[str, tuple[str, str]] = {
 }
 """Encoder and decoder of each VAE."""
 
-Settings = ShapeVaeConfig | MaterialVaeConfig | StructureVaeConfig | ImageEncoderStageConfig | FlowConfig
+PictureSettings = ImageEncoderStageConfig | CameraHeadStageConfig | FlowConfig
+"""Of stages that look at pictures."""
+
+Settings = ShapeVaeConfig | MaterialVaeConfig | StructureVaeConfig | PictureSettings
 
 
 @dataclass(frozen=True)
@@ -158,17 +164,18 @@ def run_stage(
     parts = stage.config.train if isinstance(stage, FlowStage) else PARTS
     if not run.checkpoint(name, parts).exists():
         encoder = run.checkpoint("image_encoder")
-        own = (encoder,) if name == "flows" and encoder.exists() else ()
+        reads_tokens = isinstance(stage, FlowStage | CameraHeadStage)
+        own = (encoder,) if reads_tokens and encoder.exists() else ()
         given: set[str] = set()
         # What this run has trained goes before the model that all of it began with.
         others = [path for path in run.initial if path not in run.models]
         for source in (*run.models, *own, *others):
             given |= begin_with(source, stage)
         frozen = isinstance(stage, FlowStage) and stage.config.freeze_encoder and run.image_encoder is None
-        if frozen and IMAGE_ENCODER not in given:
+        if (frozen or isinstance(stage, CameraHeadStage)) and IMAGE_ENCODER not in given:
             raise VoxlumeError(
-                "nothing has trained the image encoder that freeze_encoder keeps: run the stage "
-                "image_encoder first, or name a model with --initial"
+                f"nothing has trained the image encoder that {'freeze_encoder' if frozen else name} keeps: "
+                "run the stage image_encoder first, or name a model with --initial"
             )
         stage.start(bool(run.initial))
     note = {"stage": name, "preset": run.preset, "weights": sum(p.numel() for p in stage.parameters())}
@@ -212,9 +219,13 @@ def begin_with(source: Path, stage: Stage) -> set[str]:
         }
         load_averages(source, named or dict(stage.named_parameters()))
         return set(found_in)
+    given = set()
     for key, network in stage.networks().items():
+        if key == CAMERA_HEAD and not _holds(source, key):
+            continue  # a model without one gets one
         network.load_state_dict(_of_model(source, key, network.config).state_dict())  # type: ignore[arg-type]
-    return set(stage.networks())
+        given.add(key)
+    return given
 
 
 def _stem(model: Path, key: str) -> Path:
@@ -235,10 +246,14 @@ def _of_model(model: Path, key: str, config: NetworkConfig) -> nn.Module:
 def _model_with(run: Run, keys: Sequence[str]) -> Path | None:
     """The model that the run begins with, if it holds all of these networks."""
     for model in reversed(run.models):
-        stems = [_stem(model, key) for key in keys]
-        if all(stem.with_name(f"{stem.name}.json").exists() for stem in stems):
+        if all(_holds(model, key) for key in keys):
             return model
     return None
+
+
+def _holds(model: Path, key: str) -> bool:
+    stem = _stem(model, key)
+    return stem.with_name(f"{stem.name}.json").exists()
 
 
 def _networks(run: Run, checkpoint: Path, names: Mapping[str, str]) -> dict[str, nn.Module]:
@@ -266,11 +281,15 @@ def _stage(
     sizes = run.sizes
     preset: Settings | None = getattr(sizes, name)
     if preset is None:
+        if name == "camera_head":
+            raise VoxlumeError(f"{run.preset} has no camera head")
         raise VoxlumeError(f"{run.preset} takes a ready-made image encoder: --image-encoder FOLDER")
     config = overridden(preset, run.settings)
     held_out = _held_out(run, processes)
-    if isinstance(config, FlowConfig | ImageEncoderStageConfig):
+    if isinstance(config, FlowConfig | ImageEncoderStageConfig | CameraHeadStageConfig):
         share = Share(run.data, "train", processes, run.limit, progress)
+        if isinstance(config, CameraHeadStageConfig):
+            return _camera_head_stage(run, config, share, held_out, processes), config.loop
         if isinstance(config, FlowConfig):
             return _flow_stage(run, config, share, held_out, processes), config.loop
         return _image_encoder_stage(run, config, share, held_out, processes), config.loop
@@ -306,9 +325,21 @@ def _image_encoder_stage(
     return ImageEncoderStage(encoder, config, share, held_out, processes, sizes.structure_grid, pictures)
 
 
-def _picture_source(
-    run: Run, config: ImageEncoderStageConfig | FlowConfig, share: Share, processes: Processes
-) -> PictureSource:
+def _camera_head_stage(
+    run: Run,
+    config: CameraHeadStageConfig,
+    share: Share,
+    held_out: VoxelStore | None,
+    processes: Processes,
+) -> CameraHeadStage:
+    encoder, head = (run.sizes.config(key) for key in (IMAGE_ENCODER, CAMERA_HEAD))
+    assert isinstance(encoder, ImageEncoderConfig)
+    assert isinstance(head, CameraHeadConfig)
+    pictures = _picture_source(run, config, share, processes)
+    return CameraHeadStage(encoder, head, config, share, held_out, processes, pictures)
+
+
+def _picture_source(run: Run, config: PictureSettings, share: Share, processes: Processes) -> PictureSource:
     return PictureSource(
         config.views,
         config.picture_size,
@@ -319,6 +350,7 @@ def _picture_source(
         f"{processes.rank:03d}-of-{processes.count:03d}.safetensors",
         config.supersampling,
         config.seen_every if isinstance(config, ImageEncoderStageConfig) else 0,
+        isinstance(config, CameraHeadStageConfig),
     )
 
 
@@ -431,16 +463,28 @@ def export(run: Run) -> dict[str, Any]:
             history[checkpoint.parent.name] = _history(checkpoint) | {"share": run.share}
             _take_share(run, key, found[key])
         networks[key], encoder = found[key], found[IMAGE_ENCODER]
-        known = networks.setdefault(IMAGE_ENCODER, encoder)
-        if any(not torch.equal(a, b) for a, b in zip(known.parameters(), encoder.parameters(), strict=True)):
+        if not _alike(networks.setdefault(IMAGE_ENCODER, encoder), encoder):
             raise VoxlumeError(
                 f"the {part} flow has learned from another image encoder than the others: train it again "
                 "with theirs and freeze_encoder=true"
             )
+    checkpoint = run.checkpoint("camera_head")
+    if checkpoint.exists() or _model_with(run, [CAMERA_HEAD, IMAGE_ENCODER]):
+        found = _networks(run, checkpoint, {CAMERA_HEAD: "head", IMAGE_ENCODER: "encoder"})
+        if _alike(networks[IMAGE_ENCODER], found[IMAGE_ENCODER]):
+            networks[CAMERA_HEAD] = found[CAMERA_HEAD]
+        elif checkpoint.exists():
+            raise VoxlumeError("the camera head has learned from another image encoder than the flows")
+        if checkpoint.exists():
+            history["camera_head"] = _history(checkpoint)
     target = run.out / "model"
     write_model(sizes.model, networks, Statistics.read(run.out / "latents"), target, {"training": history})
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     return {"finished": True, "model": str(target), "megabytes": round(size / 1e6, 1)}
+
+
+def _alike(one: nn.Module, other: nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
 def _take_share(run: Run, key: str, flow: nn.Module) -> None:
