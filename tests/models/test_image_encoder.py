@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tests.interpreter import needs_gpu
 from voxlume.errors import ModelFileError
 from voxlume.models.image_encoder import ImageEncoder, ImageEncoderConfig, normalized_image, patch_centres
 from voxlume.models.precision import quick_float32
@@ -208,7 +209,7 @@ def test_absolute_positions_of_patches() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@needs_gpu
 def test_quick_products_change_tokens_little() -> None:
     """Also where single tokens have channels many times as large as others, as DINOv3's have."""
     torch.manual_seed(0)

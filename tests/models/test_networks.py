@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.interpreter import needs_gpu
 from voxlume.errors import ModelFileError
 from voxlume.models.flow_run import FlowRun, with_two_blocks
 from voxlume.models.flow_transformer import (
@@ -91,7 +92,7 @@ def test_a_network_cut_to_two_blocks_shares_its_weights_and_leaves_it_whole() ->
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@needs_gpu
 @torch.no_grad()
 def test_recorded_network_equals_the_called_one() -> None:
     network = shaken(FlowTransformer(FLOW)).cuda()

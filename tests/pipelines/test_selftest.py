@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.interpreter import needs_gpu
 from voxlume.pipelines import selftest
 from voxlume.sparse import conv_reference
 
@@ -40,7 +41,7 @@ def test_a_crash_is_a_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@needs_gpu
 def test_the_gpu_is_sound() -> None:
     checks = selftest.check_device(torch.device("cuda"))
     assert all(check.passed for check in checks), [str(c) for c in checks]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.interpreter import needs_gpu
 from voxlume.pipelines import upload
 from voxlume.pipelines.upload import uploaded
 
@@ -145,7 +146,7 @@ def short_pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@needs_gpu
 def test_in_pieces_to_a_device(short_pieces: None) -> None:
     values = odd_values()
     for wanted in (None, torch.float16):

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from voxlume.errors import VoxlumeError
+from voxlume.training.__main__ import main
 from voxlume.training.config import LoopConfig, RenderingLoss, ShapeVaeConfig, overridden
 from voxlume.training.journal import Journal, read_log
 from voxlume.training.losses import drawn_latent, kl_divergence, mask_loss, velocity_loss
@@ -181,3 +182,17 @@ def test_plan_divides_gpus_and_time() -> None:
     assert "torch.distributed.run" in words
     assert words[words.index("--set") + 1] == "views=4"
     assert "vertex=1" not in words
+
+
+@pytest.mark.parametrize(
+    "option", [("--steps", "3"), ("--initial", "model"), ("--share", "0.5"), ("--shard",)]
+)
+def test_all_stages_together_refuse_what_is_of_one(
+    option: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["all", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--seconds", "10", *option]
+    assert main(given) == 1
+    said = capsys.readouterr().err
+    assert option[0] in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "run").exists()

@@ -80,11 +80,17 @@ def _generation(options: argparse.Namespace) -> None:
             structure_sampler=sampler,
             shape_sampler=replace(sampler, guidance_strength=options.shape_guidance),
             material_sampler=sampler,
+            outline=options.outline,
         ),
         samples=options.samples,
         size=options.size,
         pictures=options.pictures,
-        about={"model": str(options.model), "seed": options.seed, "steps": options.steps},
+        about={
+            "model": str(options.model),
+            "seed": options.seed,
+            "steps": options.steps,
+            "outline": options.outline,
+        },
         kept_in=options.out / PARTIAL,
         progress=_lines(),
     )
@@ -150,6 +156,9 @@ def _parser() -> argparse.ArgumentParser:
     task.add_argument("--steps", type=int, help="of the samplers; the model's own by default")
     task.add_argument(
         "--votes", type=int, help="samples that decide on one in every stage; the model's own by default"
+    )
+    task.add_argument(
+        "--no-outline", dest="outline", action="store_false", help="do not keep structures in the outline"
     )
     task.add_argument("--shape-guidance", type=float, help="1 is none; the model's own by default")
     return parser

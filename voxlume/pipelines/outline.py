@@ -18,7 +18,7 @@ from torch import Tensor
 
 from voxlume.models.camera_head import CameraTold
 
-ERROR = 6 / 256
+ERROR = 4 / 256
 """How far from the outline a cell may be seen, as a share of the picture's side, since cameras are told with
 errors."""
 

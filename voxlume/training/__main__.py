@@ -34,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = _settings(options)
         if options.stage == "all":
+            _refuse_for_all(options)
             plan = Plan(
                 options.preset,
                 options.data,
@@ -117,6 +118,30 @@ def _parser() -> argparse.ArgumentParser:
         "STAGE:NAME=VALUE",
     )
     return parser
+
+
+NOT_FOR_ALL = (
+    "steps",
+    "batch_size",
+    "learning_rate",
+    "checkpointing",
+    "shard",
+    "image_encoder",
+    "initial",
+    "share",
+)
+"""Options of single stages."""
+
+
+def _refuse_for_all(options: argparse.Namespace) -> None:
+    """Say which options `all` would have to leave unheard."""
+    usual = _parser().parse_args(["all", "--data", "", "--out", ""])
+    for name in NOT_FOR_ALL:
+        if getattr(options, name) != getattr(usual, name):
+            raise VoxlumeError(
+                f"`all` takes no --{name.replace('_', '-')}: run the stages one by one, "
+                "or write --set STAGE:NAME=VALUE"
+            )
 
 
 def _settings(options: argparse.Namespace) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """All stages in their order within one budget, on all GPUs of a machine.
 
-First the three VAEs beside each other, each on its own GPUs; then the image encoder if the preset trains one,
-the latents and the flows on all of them; then the finished model. Every stage is a process (group) of its
-own, so nothing of one is in the memory of the next, and a plan that was cut off goes on with ``resume``.
+First the three VAEs beside each other, each on its own GPUs; then the image encoder and the camera head, if
+the preset trains them, the latents and the flows on all of them; then the finished model. Every stage is a
+process (group) of its own, so nothing of one is in the memory of the next, and a plan that was cut off goes
+on with ``resume``.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ VAE_SPLIT = {"shape_vae": 0.55, "material_vae": 0.35, "structure_vae": 0.10}
 
 ENCODER_SHARE = 0.15
 """Part of the seconds that an image encoder of our own gets before the flows."""
+
+HEAD_SHARE = 0.05
+"""And a camera head after it."""
 
 LATENTS_SECONDS, EXPORT_SECONDS = 45.0, 20.0
 """Kept free for stages that have no budget of their own."""
@@ -77,14 +81,18 @@ def run_all(plan: Plan) -> int:
     if plan.seconds is None:
         raise VoxlumeError("`all` needs a budget: --seconds")
     for text in plan.settings:
-        if text.partition(":")[0] not in (*VAES, "image_encoder", "flows") or "=" not in text:
+        if text.partition(":")[0] not in (*VAES, "image_encoder", "camera_head", "flows") or "=" not in text:
             raise VoxlumeError(f"--set {text}: with `all` write STAGE:NAME=VALUE")
     began = time.monotonic()
     gpus = _gpus(plan.device)
     groups = vae_groups(gpus, plan.vae_share * plan.seconds)
-    encoder = ENCODER_SHARE if PRESETS[plan.preset]().image_encoder else 0.0
+    preset = PRESETS[plan.preset]()
+    encoder = ENCODER_SHARE if preset.image_encoder else 0.0
+    head = HEAD_SHARE if preset.camera_head else 0.0
     if encoder:
         groups.append([Job("image_encoder", gpus, encoder * plan.seconds)])
+    if head:
+        groups.append([Job("camera_head", gpus, head * plan.seconds)])
     groups.append([Job("latents", gpus, None)])
     if plan.resume and (plan.out / "latents" / "statistics.json").exists():
         groups = []  # the flows learn these latents: what made them must not change any more
@@ -95,7 +103,7 @@ def run_all(plan: Plan) -> int:
     left = plan.seconds - (time.monotonic() - began) - EXPORT_SECONDS
     if plan.resume:
         # What an earlier call trained counts: seconds of a stage are those of all its parts.
-        others = plan.seconds * (plan.vae_share + encoder) + LATENTS_SECONDS + EXPORT_SECONDS
+        others = plan.seconds * (plan.vae_share + encoder + head) + LATENTS_SECONDS + EXPORT_SECONDS
         left = max(left, plan.seconds - others)
     status = _together(plan, [Job("flows", gpus, max(1.0, left))])
     return status or _together(plan, [Job("export", (), None)])

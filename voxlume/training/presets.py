@@ -115,7 +115,7 @@ def nano() -> TrainingPreset:
         StructureVaeConfig(LoopConfig(batch_size=256, learning_rate=1e-3, ema=0.999)),
         FlowConfig(flow),
         ImageEncoderStageConfig(LoopConfig(batch_size=256, learning_rate=1e-3, ema=0.999, weight_decay=0.05)),
-        CameraHeadStageConfig(LoopConfig(batch_size=512, learning_rate=3e-3, ema=0.999)),
+        CameraHeadStageConfig(LoopConfig(batch_size=512, learning_rate=3e-3, ema=0.999), views=4),
     )
 
 
