@@ -121,7 +121,8 @@ class CameraHeadStage(Stage):
 
     @torch.no_grad()
     def draw(self, path: Path) -> None:
-        """Held-out pictures; below each how likely the directions are, with the true one in white."""
+        """Held-out pictures; below each how likely the directions from behind round to behind are, the true
+        one in red."""
         if self.held_out is None:
             return
         pictures, numbers = (part[:: MEASURED_VIEWS + 1][:DRAWN] for part in self._held_out())
