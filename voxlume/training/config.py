@@ -136,7 +136,27 @@ class StructureVaeConfig:
 
 
 @dataclass(frozen=True)
-class ImageEncoderStageConfig:
+class PictureConfig:
+    """What all stages that look at pictures have; with the same values they take the same pictures.
+
+    Attributes
+    ----------
+    views : pictures of each object, drawn before training begins and kept as bytes on the device.
+    picture_size : pixels a side.
+    supersampling : samples per pixel and axis of pictures drawn beforehand; 1 takes less than half the time.
+    keep_pictures : also write them to the run's folder, 0.2 MB each at 256 pixels; then a resumed or later
+        run on the same objects does not draw them again.
+    """
+
+    loop: LoopConfig
+    views: int = 16
+    picture_size: int = 256
+    supersampling: int = 2
+    keep_pictures: bool = False
+
+
+@dataclass(frozen=True)
+class ImageEncoderStageConfig(PictureConfig):
     """What an image encoder of our own learns before the flows, see :mod:`voxlume.training.image_encoder`.
 
     Attributes
@@ -145,69 +165,47 @@ class ImageEncoderStageConfig:
     shift, zoom : the most by which pictures are moved, of half their side, and scaled.
     mirror : show every second object in a mirror.
     seen_every : patches tell what every so-manieth pixel shows; a divisor of the patch size.
-    views, picture_size, supersampling, keep_pictures : as for the flows, which then take the same pictures.
     """
 
-    loop: LoopConfig
     material: float = 0.3
     seen: float = 1.0
     shift: float = 0.06
     zoom: float = 0.08
     mirror: bool = True
     seen_every: int = 4
-    views: int = 16
-    picture_size: int = 256
-    supersampling: int = 2
-    keep_pictures: bool = False
 
 
 @dataclass(frozen=True)
-class CameraHeadStageConfig:
+class CameraHeadStageConfig(PictureConfig):
     """What the camera head learns, see :mod:`voxlume.training.camera_head`.
 
     Attributes
     ----------
     elevation, nearness, window : weights of the errors beside the direction's cross entropy.
-    views, picture_size, supersampling, keep_pictures : as for the flows, which then take the same pictures.
     """
 
-    loop: LoopConfig
     elevation: float = 2.0
     nearness: float = 4.0
     window: float = 8.0
-    views: int = 16
-    picture_size: int = 256
-    supersampling: int = 2
-    keep_pictures: bool = False
 
 
 @dataclass(frozen=True)
-class FlowConfig:
+class FlowConfig(PictureConfig):
     """What the flow networks learn from.
 
     Attributes
     ----------
     train : which networks learn: ``structure``, ``shape``, ``material``; they learn together.
     freeze_encoder : keep the image encoder as it is; otherwise it learns with them.
-    views : pictures of each object, drawn before training begins and kept as bytes on the device; 0 draws
-        new ones in every step.
-    picture_size : pixels a side.
-    supersampling : samples per pixel and axis of pictures drawn beforehand; 1 takes less than half the time.
-    keep_pictures : also write them to the run's folder, 0.2 MB each at 256 pixels; then a resumed or later
-        run on the same objects does not draw them again.
+    views : here 0 draws new pictures in every step.
     drop_condition : share of the objects whose picture is hidden, for classifier-free guidance.
     drop_patches : at most this share of the picture's patches is hidden, another one in every step; what a
         few patches tell cannot be known by heart as easily as a whole picture.
     mirror : show every second object in a mirror; where the structures alone are trained.
     """
 
-    loop: LoopConfig
     train: tuple[str, ...] = ("structure", "shape", "material")
     freeze_encoder: bool = False
-    views: int = 16
-    picture_size: int = 256
-    supersampling: int = 2
-    keep_pictures: bool = False
     drop_condition: float = 0.1
     drop_patches: float = 0.0
     mirror: bool = False

@@ -39,6 +39,7 @@ from voxlume.training.config import (
     ImageEncoderStageConfig,
     LoopConfig,
     MaterialVaeConfig,
+    PictureConfig,
     ShapeVaeConfig,
     StructureVaeConfig,
     overridden,
@@ -70,10 +71,7 @@ VAE_KEYS: dict[str, tuple[str, str]] = {
 }
 """Encoder and decoder of each VAE."""
 
-PictureSettings = ImageEncoderStageConfig | CameraHeadStageConfig | FlowConfig
-"""Of stages that look at pictures."""
-
-Settings = ShapeVaeConfig | MaterialVaeConfig | StructureVaeConfig | PictureSettings
+Settings = ShapeVaeConfig | MaterialVaeConfig | StructureVaeConfig | PictureConfig
 
 
 @dataclass(frozen=True)
@@ -286,12 +284,13 @@ def _stage(
         raise VoxlumeError(f"{run.preset} takes a ready-made image encoder: --image-encoder FOLDER")
     config = overridden(preset, run.settings)
     held_out = _held_out(run, processes)
-    if isinstance(config, FlowConfig | ImageEncoderStageConfig | CameraHeadStageConfig):
+    if isinstance(config, PictureConfig):
         share = Share(run.data, "train", processes, run.limit, progress)
         if isinstance(config, CameraHeadStageConfig):
             return _camera_head_stage(run, config, share, held_out, processes), config.loop
         if isinstance(config, FlowConfig):
             return _flow_stage(run, config, share, held_out, processes), config.loop
+        assert isinstance(config, ImageEncoderStageConfig)
         return _image_encoder_stage(run, config, share, held_out, processes), config.loop
     store = load_share(run.data, "train", processes, run.limit, progress)
     encoder, decoder = (sizes.config(key) for key in VAE_KEYS[name])
@@ -339,7 +338,7 @@ def _camera_head_stage(
     return CameraHeadStage(encoder, head, config, share, held_out, processes, pictures)
 
 
-def _picture_source(run: Run, config: PictureSettings, share: Share, processes: Processes) -> PictureSource:
+def _picture_source(run: Run, config: PictureConfig, share: Share, processes: Processes) -> PictureSource:
     return PictureSource(
         config.views,
         config.picture_size,
