@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from voxlume.errors import VoxlumeError
 
+_UNFINISHED = ".part"
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
@@ -18,7 +19,8 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
 
     The bytes go to a hidden temporary file in the same folder, which then takes the place of ``path``
     in one step; a file of that name that already exists stays as it was until that moment. If the
-    block raises, or the disk is full, nothing is left behind.
+    block raises, or the disk is full, nothing is left behind. A process that is killed leaves the temporary
+    file; see :func:`remove_unfinished`.
 
     Raises
     ------
@@ -30,7 +32,7 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
         raise VoxlumeError(f"cannot write {path}: something that is not an ordinary file has this name")
     if not target.parent.is_dir():
         raise VoxlumeError(f"cannot write {path}: the folder {target.parent} does not exist; create it first")
-    temporary = target.with_name(f".{secrets.token_hex(8)}.part")
+    temporary = target.with_name(f".{secrets.token_hex(8)}{_UNFINISHED}")
     try:
         # Opened by hand, not by tempfile, so that the file gets the user's default permissions.
         with open(temporary, "xb") as file:
@@ -62,3 +64,13 @@ def atomic_write_all(paths: Sequence[str | Path]) -> Iterator[list[BinaryIO]]:
         for file in files:
             file.flush()
             os.fsync(file.fileno())
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what processes that were killed in :func:`atomic_write` left in a folder.
+
+    For folders that one program writes at a time: another's file would be lost too.
+    """
+    for left in folder.glob(f".*{_UNFINISHED}"):
+        with suppress(OSError):
+            left.unlink()

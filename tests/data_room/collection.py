@@ -11,6 +11,7 @@ from tests.render.shapes import box, plain, sphere
 from voxlume.asset import Asset, Mesh
 from voxlume.data.sources import Source
 from voxlume.errors import AssetError
+from voxlume.files import atomic_write
 from voxlume.mesh.write_glb import write_glb
 
 
@@ -59,7 +60,10 @@ class BuggySource(Source):
 
 @dataclass(frozen=True)
 class DeadlySource(Source):
-    """Takes its process down, as a crash in native code does."""
+    """Takes its process down, as a crash in native code does, while it writes ``path``."""
 
     def make(self) -> Asset:
-        os._exit(9)
+        assert self.path is not None
+        with atomic_write(self.path) as file:
+            file.write(b"half")
+            os._exit(9)

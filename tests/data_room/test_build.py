@@ -92,7 +92,7 @@ def test_too_many_voxels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_processes_and_deaths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = good(8)
-    sources.insert(4, DeadlySource("deadly", "mesh"))
+    sources.insert(4, DeadlySource("deadly", "mesh", path=tmp_path / "half"))
     use_sources(monkeypatch, sources)
     (bad,) = build(tmp_path, WITHOUT, splits=["train"], workers=2)
     assert bad.name == "deadly"
@@ -115,11 +115,13 @@ def test_going_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = tmp_path / "train-00000.safetensors"
     before = first.stat().st_mtime_ns
     (tmp_path / "train-00001.safetensors").write_bytes(b"cut off")
+    (tmp_path / ".0123456789abcdef.part").write_bytes(b"written when the process was killed")
     seen: list[tuple[Any, ...]] = []
     build(tmp_path, WITHOUT, splits=["train"], progress=lambda *args: seen.append(args) is None)
     assert seen[0][:2] == (3, 8)
     assert first.stat().st_mtime_ns == before
     assert VoxelStore.load(tmp_path).names == [f"good {i}" for i in range(8)]
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from voxlume.data.open_assets import CREDITS, MANIFEST, read_collection, unpack
 from voxlume.data.shards import INDEX, pack, read_index, read_note, write_index, write_shard
 from voxlume.data.sources import SPLITS, Source, Split, open_sources, procedural_sources, shuffled
 from voxlume.errors import VoxelFileError, VoxlumeError
-from voxlume.files import atomic_write
+from voxlume.files import atomic_write, remove_unfinished
 from voxlume.progress import Progress, report
 
 SHARD_OBJECTS = 48
@@ -124,6 +124,7 @@ def _prepare(out: Path, settings: BuildSettings, open_assets: str | Path | None)
     if settings.open_assets != (open_assets is not None):
         raise VoxlumeError("settings and arguments do not agree about the open assets")
     out.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(out)
     wanted = asdict(settings)
     if (out / INDEX).exists():
         found = read_index(out).get("settings")
@@ -224,6 +225,8 @@ def _finished(jobs: Sequence[_Job], settings: BuildSettings, workers: int) -> It
         except BrokenProcessPool:
             # Every process is gone, most of them blameless; what they were at is tried once more, alone.
             mysteries += not _blame(rest, settings, deadly)
+            for folder in {path.parent for path in rest}:
+                remove_unfinished(folder)
             if mysteries == _MYSTERIES:
                 raise VoxlumeError(
                     "processes keep dying, but no object does it when alone; take fewer --workers and go on"
