@@ -13,6 +13,7 @@ from voxlume.errors import VoxlumeError
 
 _UNFINISHED = ".part"
 
+
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     """A binary file that appears under its name only when the block has ended well.

@@ -23,6 +23,7 @@ from voxlume.ovoxel.grid import OVoxel
 from voxlume.pipelines import stages
 from voxlume.pipelines.image_to_3d import Generated, ImageTo3D, ImageTo3DOptions, SamplerOptions
 from voxlume.pipelines.pipeline_type import parse_type, type_of_resolution
+from voxlume.pipelines.results import ImageCondition
 from voxlume.sparse.tensor import SparseTensor
 
 Options = Callable[..., ImageTo3DOptions]
@@ -98,6 +99,50 @@ def test_structures_vote(pipeline: ImageTo3D, picture: Array, quick: Options) ->
     assert [torch.equal(f.structure.coords, s.coords) for f, s in zip(first, alone[:2], strict=True)] == [
         True
     ] * 2
+
+
+def test_every_second_vote_sees_the_mirror_image(
+    pipeline: ImageTo3D, picture: Array, quick: Options, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it makes of the mirror image alone is mirrored back."""
+    networks, sampling, seeds = pipeline.networks, stages.Sampling(), [3, 4]
+    pictures = [picture, np.ascontiguousarray(picture.swapaxes(0, 1))]
+    condition = pipeline.condition(pictures, mirrored=True)
+    reflected = pipeline.condition([half[:, ::-1] for half in pictures])
+    assert pipeline.condition(pictures).mirrored is None
+    assert condition.mirrored is not None
+    assert torch.equal(condition.mirrored, reflected.low)
+    assert not torch.allclose(condition.low, reflected.low)
+    chosen = replace(quick().structure_sampler, votes=3, mirrored=True)
+    voting = chosen.applied_to(pipeline.folder.config.structure_sampler)
+    plain = replace(voting, mirrored=False)
+
+    def latents(of: ImageCondition, how: SamplingParameters) -> torch.Tensor:
+        return stages._structure_latent(networks, of, seeds, how, sampling)
+
+    mixed, straight, mirrored = (
+        latents(condition, voting),
+        latents(condition, plain),
+        latents(reflected, plain),
+    )
+    assert not torch.allclose(mixed, straight, atol=1e-3)
+    assert torch.allclose(mixed, torch.cat([straight[:2], mirrored[2:4], straight[4:]]), atol=1e-5)
+    with torch.no_grad(), networks.using(stages.STRUCTURE_DECODER, working=0, what="a test") as (decoder,):
+        logits = [decoder(mixed[2 * vote : 2 * vote + 1])[0] for vote in range(3)]
+    agreed = stages._agreed(torch.cat([logits[0], logits[1].flip(1), logits[2]]))
+    first, _ = wanted = stages.decode_structure(networks, mixed, votes=3, mirrored=True)
+    assert torch.equal(first.coords, agreed.nonzero().int())
+    assert not torch.equal(first.coords, stages.decode_structure(networks, mixed, votes=3)[0].coords)
+
+    options = quick(seed=3, num_samples=2, structure_sampler=chosen, outline=False)
+    made = pipeline.run(pictures, options)
+    assert all(torch.equal(m.structure.coords, w.coords) for m, w in zip(made, wanted, strict=True))
+    without = stages.sample_structure(networks, replace(condition, inside=None, mirrored=None), seeds, voting)
+    assert "without mirror images" in caplog.text
+    as_plain = stages.decode_structure(networks, straight, votes=3)
+    assert all(torch.equal(a.coords, b.coords) for a, b in zip(without, as_plain, strict=True))
+    with pytest.raises(VoxlumeError, match="mirrored is for the structure"):
+        pipeline.run(picture, quick(material_sampler=SamplerOptions(mirrored=True)))
 
 
 def test_shapes_and_materials_are_the_mean_of_those_that_vote(

@@ -25,6 +25,8 @@ class Sampler:
     """Times, from 1 (noise) down to 0, between which guidance acts."""
     votes: int | None = None
     """Samples that decide on one result together."""
+    mirrored: bool | None = None
+    """Every second vote sees the pictures in a mirror; structures only."""
 
     def options(self, steps: int | None = None) -> SamplerOptions:
         """For the pipelines; ``steps`` counts where this sampler has none of its own."""
@@ -37,4 +39,5 @@ class Sampler:
             self.rescale_t,
             self.guidance_interval,
             self.votes,
+            self.mirrored,
         )

@@ -20,8 +20,8 @@ MOST_VOTES = 64
 class SamplingParameters:
     """The parameters of one sampling run, under the names that model folders and users give them.
 
-    ``votes`` is ours: so many samples are drawn and decide on one result together, see
-    :mod:`voxlume.pipelines.stages`.
+    Ours are ``votes``, so many samples are drawn and decide on one result together, and ``mirrored``, every
+    second of a structure's votes sees the pictures in a mirror; see :mod:`voxlume.pipelines.stages`.
     """
 
     steps: int = 12
@@ -31,6 +31,7 @@ class SamplingParameters:
     guidance_interval: tuple[float, float] = (0.6, 1.0)
     sigma_min: float = SIGMA_MIN
     votes: int = 1
+    mirrored: bool = False
 
     @property
     def guidance(self) -> Guidance:

@@ -50,6 +50,7 @@ class SamplerOptions:
     guidance_interval : the times at which guidance acts.
     votes : samples that decide on one result: structures as :func:`.stages.sample_structure` says, of shapes
         and materials the mean.
+    mirrored : every second of a structure's votes sees the pictures in a mirror.
     """
 
     steps: int | None = None
@@ -58,6 +59,7 @@ class SamplerOptions:
     rescale_t: float | None = None
     guidance_interval: tuple[float, float] | None = None
     votes: int | None = None
+    mirrored: bool | None = None
 
     def applied_to(self, parameters: SamplingParameters) -> SamplingParameters:
         """The model's parameters with the caller's in place.
@@ -121,6 +123,8 @@ class ImageTo3DOptions:
             raise VoxlumeError(f"max_num_tokens {self.max_num_tokens} is not possible; choose 1 or more")
         if not 0 <= self.refine <= 8:
             raise VoxlumeError(f"refine {self.refine} is not possible; choose 0 to 8")
+        if self.shape_sampler.mirrored or self.material_sampler.mirrored:
+            raise VoxlumeError("mirrored is for the structure's sampler; shapes and materials have no mirror")
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +220,8 @@ class ImageTo3D:
         condition = found.condition()
         if condition is None:
             outline = options.outline and not found.structures_saved
-            condition = self.condition(pictures, options.background, kind.high, progress, outline)
+            mirrored = self._structure_parameters(options).mirrored and not found.structures_saved
+            condition = self.condition(pictures, options.background, kind.high, progress, outline, mirrored)
         store.put_condition(condition)
         structures = found.structures() or self.structures(condition, seeds, options, sampling)
         store.put("structure", structures)
@@ -247,6 +252,7 @@ class ImageTo3D:
         high: bool = True,
         progress: Progress | None = None,
         outline: bool = True,
+        mirrored: bool | None = None,
     ) -> ImageCondition:
         """The condition of one or several pictures of the same object.
 
@@ -254,7 +260,10 @@ class ImageTo3D:
         ----------
         high : also for the high-resolution networks.
         outline : also what the object's outline says of structures.
+        mirrored : also of the pictures' mirror images; None is as the model samples structures.
         """
+        if mirrored is None:
+            mirrored = self.folder.config.structure_sampler.mirrored
         if isinstance(pictures, str | Path | Image.Image | np.ndarray):
             pictures = [pictures]
         seen = [
@@ -263,7 +272,12 @@ class ImageTo3D:
         ]
         squares, masks = [square for square, _ in seen], [mask for _, mask in seen]
         return stages.encode_images(
-            self.networks, squares, high=high, masks=masks if outline else None, progress=progress
+            self.networks,
+            squares,
+            high=high,
+            masks=masks if outline else None,
+            mirrored=mirrored,
+            progress=progress,
         )
 
     def structures(
@@ -274,10 +288,13 @@ class ImageTo3D:
         sampling: Sampling,
     ) -> list[Structure]:
         """One structure for each seed, on the structure decoder's own grid."""
-        parameters = options.structure_sampler.applied_to(self.folder.config.structure_sampler)
+        parameters = self._structure_parameters(options)
         if not options.outline:
             condition = replace(condition, inside=None)
         return stages.sample_structure(self.networks, condition, seeds, parameters, sampling)
+
+    def _structure_parameters(self, options: ImageTo3DOptions) -> SamplingParameters:
+        return options.structure_sampler.applied_to(self.folder.config.structure_sampler)
 
     def low_shapes(
         self,

@@ -407,6 +407,9 @@ def _sampler(args: Mapping[str, Any], key: str, default: SamplingParameters) -> 
     votes = params.get("votes", default.votes)
     if not _is_count(votes, MOST_VOTES):
         raise ValueError(f"{key}: votes = {votes!r} must be 1 to {MOST_VOTES}")
+    mirrored = params.get("mirrored", default.mirrored)
+    if not isinstance(mirrored, bool):
+        raise ValueError(f"{key}: mirrored = {mirrored!r} must be true or false")
     return SamplingParameters(
         steps=steps,
         rescale_t=_number(params.get("rescale_t", default.rescale_t), f"{key}: rescale_t"),
@@ -422,6 +425,7 @@ def _sampler(args: Mapping[str, Any], key: str, default: SamplingParameters) -> 
         ),
         sigma_min=_number(own.get("sigma_min", default.sigma_min), f"{key}: sigma_min"),
         votes=votes,
+        mirrored=mirrored,
     )
 
 

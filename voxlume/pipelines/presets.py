@@ -152,7 +152,7 @@ def nano() -> Preset:
         image_sizes=(256, 256),
         latent_channels=latent,
         # Chosen on held-out objects (`benchmarks/notes/training.md`).
-        structure_sampler=replace(PUBLISHED_STRUCTURE, steps=6, guidance_rescale=0.0, votes=4),
+        structure_sampler=replace(PUBLISHED_STRUCTURE, steps=6, guidance_rescale=0.0, votes=6, mirrored=True),
         shape_sampler=replace(PUBLISHED_SHAPE, steps=2, guidance_strength=1.0, votes=4),
         material_sampler=replace(PUBLISHED_MATERIAL, steps=2, votes=4),
     )
@@ -294,5 +294,6 @@ def _sampler(parameters: SamplingParameters) -> dict[str, Any]:
             "guidance_interval": list(parameters.guidance_interval),
             "rescale_t": parameters.rescale_t,
             "votes": parameters.votes,
+            **({"mirrored": True} if parameters.mirrored else {}),
         },
     }

@@ -36,16 +36,20 @@ class ImageCondition:
     high : the same at the size of the high-resolution networks (1024), or None where not needed.
     inside : float32 (v, g, g, g) in 0 .. 1, how likely each cell of the structure's grid (Z-up model frame)
         is seen inside the object's outline in each picture, or None where nothing tells.
+    mirrored : float32 (v, m, c), as ``low`` of the pictures' mirror images, or None where not needed.
     """
 
     low: Tensor
     high: Tensor | None = None
     inside: Tensor | None = None
+    mirrored: Tensor | None = None
 
     def check(self) -> None:
-        for name, tokens in (("low", self.low), ("high", self.high)):
+        for name, tokens in (("low", self.low), ("high", self.high), ("mirrored", self.mirrored)):
             if tokens is not None and (tokens.ndim != 3 or not tokens.is_floating_point()):
                 raise ValueError(f"{name} is not a tensor of image tokens")
+        if self.mirrored is not None and self.mirrored.shape != self.low.shape:
+            raise ValueError("mirrored does not have the tokens of each picture")
         if self.inside is not None:
             views, *edges = self.inside.shape
             if len(edges) != 3 or len(set(edges)) != 1 or views != len(self.low) or 0 in edges:

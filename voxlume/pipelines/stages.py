@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -111,6 +111,7 @@ def encode_images(
     *,
     high: bool = True,
     masks: Sequence[NDArray[np.bool_]] | None = None,
+    mirrored: bool = False,
     progress: Progress | None = None,
 ) -> ImageCondition:
     """The condition that pictures of one object give.
@@ -121,6 +122,7 @@ def encode_images(
     high : also at the size of the high-resolution networks.
     masks : bool (s, s) each, where the pictures show the object, for what its outline says of a structure;
         None leaves that out, as does a model without a camera head.
+    mirrored : also of the pictures' mirror images, for :func:`sample_structure`.
     """
     if not pictures:
         raise VoxlumeError("no picture was given")
@@ -129,7 +131,10 @@ def encode_images(
         raise ModelFileError(f"{networks.folder}: {IMAGE_ENCODER} is no image encoder")
     sizes = networks.folder.config.image_sizes[: 2 if high else 1]
     working = image_encoder_bytes(config, max(sizes), networks.item_bytes(IMAGE_ENCODER))
-    total = len(sizes) * len(pictures)
+    passes = [(size, pictures) for size in sizes]
+    if mirrored:
+        passes.append((sizes[0], [np.ascontiguousarray(picture[:, ::-1]) for picture in pictures]))
+    total = len(passes) * len(pictures)
     report(progress, 0, total, "looking at the picture")
     tokens: list[Tensor] = []
     with (
@@ -138,16 +143,17 @@ def encode_images(
         networks.using(IMAGE_ENCODER, working=working, what="the image encoder") as (net,),
     ):
         assert isinstance(net, ImageEncoder)
-        for size in sizes:
+        for size, shown in passes:
             views = []
-            for picture in pictures:
+            for picture in shown:
                 image = normalized_image(picture, size).unsqueeze(0).to(networks.device)
                 views.append(net(image).float().cpu())
                 report(progress, len(tokens) * len(pictures) + len(views), total, "looking at the picture")
             tokens.append(torch.cat(views))
+    reflection = tokens.pop() if mirrored else None
     low, *rest = tokens
     inside = None if masks is None else _inside_outlines(networks, low, masks)
-    return ImageCondition(low, rest[0] if rest else None, inside)
+    return ImageCondition(low, rest[0] if rest else None, inside, reflection)
 
 
 def _inside_outlines(
@@ -196,15 +202,21 @@ def sample_structure(
     """Where the object's surface is, one structure for each seed.
 
     Where several vote, what is kept are the cells that they agree on most, as many as they have on average.
-    What a model is unsure of differs from sample to sample. Cells outside the object's outline in a picture
-    give way to the likeliest ones inside it.
+    What a model is unsure of differs from sample to sample, and even more between a picture and its mirror
+    image, which with ``mirrored`` every second vote sees: what it makes is mirrored back. Cells outside the
+    object's outline in a picture give way to the likeliest ones inside it.
 
     Raises
     ------
     VoxlumeError : a sampled structure is empty.
     """
+    if parameters.mirrored and parameters.votes > 1 and condition.mirrored is None:
+        log.warning("every vote sees the pictures as they are: the condition was made without mirror images")
+        parameters = replace(parameters, mirrored=False)
     latent = _structure_latent(networks, condition, seeds, parameters, sampling)
-    return decode_structure(networks, latent, sampling.progress, parameters.votes, condition.inside)
+    return decode_structure(
+        networks, latent, sampling.progress, parameters.votes, condition.inside, parameters.mirrored
+    )
 
 
 def _structure_latent(
@@ -230,7 +242,17 @@ def _structure_latent(
             noise_like(places, config.out_channels, seeds, stream)
             for stream in _voting_streams(STRUCTURE_NOISE, votes)
         ]
-        return _sample(net, torch.cat(noise), condition.low, parameters, sampling, "structure")
+        tokens = _tokens_of_voters(condition, len(seeds), votes) if parameters.mirrored else condition.low
+        return _sample(net, torch.cat(noise), tokens, parameters, sampling, "structure")
+
+
+def _tokens_of_voters(condition: ImageCondition, seeds: int, votes: int) -> Tensor:
+    """Image tokens (v, votes seeds, m, c) where every second vote sees the mirror images."""
+    as_they_are, mirrored = condition.low[:, None], condition.mirrored
+    if votes == 1 or mirrored is None:
+        return as_they_are
+    seen = [mirrored[:, None] if vote % 2 else as_they_are for vote in range(votes) for _ in range(seeds)]
+    return torch.cat(seen, 1)
 
 
 def _voting_streams(own: int, votes: int) -> list[int]:
@@ -244,6 +266,7 @@ def decode_structure(
     progress: Progress | None = None,
     votes: int = 1,
     inside: Tensor | None = None,
+    mirrored: bool = False,
 ) -> list[Structure]:
     """Structure latents (votes b, 8, n, n, n), the first voters of all samples before the second ones, to the
     occupied cells of the finer grid; see :func:`sample_structure`.
@@ -251,6 +274,7 @@ def decode_structure(
     Parameters
     ----------
     inside : see :attr:`ImageCondition.inside`.
+    mirrored : every second voter saw the pictures in a mirror.
 
     Raises
     ------
@@ -278,6 +302,8 @@ def decode_structure(
         parts = latent.unflatten(0, (votes, -1)).unbind(1)
         for index, voting in enumerate(parts):
             logits = torch.cat([net(one.to(networks.device))[0].float() for one in voting.split(1)])
+            if mirrored:  # x runs from the model's left to its right
+                logits[1::2] = logits[1::2].flip(1)
             occupied = _agreed(logits, inside)
             structures.append(Structure(occupied.nonzero().int().cpu(), occupied.shape[0]))
             if not len(structures[-1]):
@@ -710,7 +736,8 @@ def _sample(
     what: str,
     beside: Tensor | None = None,
 ) -> State:
-    """Sample with a flow network; ``beside`` (n, c) are constant channels after the noisy ones."""
+    """Sample with a flow network; ``tokens_vmc`` may be (v, b, m, c), for each of b samples its own, and
+    ``beside`` (n, c) are constant channels after the noisy ones."""
     _check_channels(network, noise, tokens_vmc, beside)
     preview = sampling.preview
     return sample(
