@@ -19,6 +19,7 @@ from voxlume.evaluation.metrics import (
     material_scores,
     mean_ssim,
     normal_scores,
+    open_edges,
     psnr,
 )
 from voxlume.evaluation.surface import f_score
@@ -123,3 +124,14 @@ def test_results_without_a_surface() -> None:
     assert scores["silhouette_iou"] == 0
     with pytest.raises(AssetError):
         Truth(Asset(()))
+
+
+def test_open_edges() -> None:
+    """None on a ball, the rim of one face more with every quad that is taken out of it."""
+    ball = OVoxel.from_asset(plain(sphere(24)), 24)
+    assert open_edges(ball) == 0
+    edges = 3 * len(ball.to_mesh().faces) // 2
+    crossed = ball.intersected.copy()
+    crossed[tuple(np.argwhere(crossed)[0])] = False
+    assert open_edges(replace(ball, intersected=crossed)) == pytest.approx(4 / (edges - 1))
+    assert open_edges(replace(ball, intersected=np.zeros_like(crossed))) is None

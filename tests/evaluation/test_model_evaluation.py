@@ -161,7 +161,11 @@ def test_generation_command(tiny_model: Path, tmp_path: Path) -> None:
     assert main(arguments) == 0
     kept = json.loads((tmp_path / "out" / "generation.json").read_text())
     (row,) = kept["objects"]
-    assert row["scores"]["view_psnr"] > 0
+    scores = row["scores"]
+    assert scores["view_psnr"] > 0
+    parts = scores["view_outline_error"] + scores["view_inside_error"]
+    assert parts == pytest.approx(10 ** (-scores["view_psnr"] / 10), rel=1e-3)
+    assert 0 <= scores["truth_open_edges"] < scores["open_edges"] < 1
     assert 0 < row["scores"]["f_score_0.05"] < 1
     assert kept["about"]["resolution"] == 32
     assert (tmp_path / "out" / "generation.jpg").is_file()

@@ -23,7 +23,16 @@ from voxlume.asset import Asset
 from voxlume.data.sources import Source
 from voxlume.errors import VoxlumeError
 from voxlume.evaluation.measuring import Kept, Measured, measure_all, stamps
-from voxlume.evaluation.metrics import F_DISTANCES, MEASURES, Scores, Truth, iou, mean_ssim, psnr
+from voxlume.evaluation.metrics import (
+    F_DISTANCES,
+    MEASURES,
+    Scores,
+    Truth,
+    iou,
+    mean_ssim,
+    open_edges,
+    psnr,
+)
 from voxlume.evaluation.report import Report, Row, Tile, machine, peak_memory_gb
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.ovoxel.voxelize import voxelize_asset
@@ -44,7 +53,11 @@ GENERATION_MEASURES = {
     "view_psnr": "dB, the input view drawn again from the result, whole pictures",
     "view_ssim": "of the same",
     "view_iou": "of the silhouettes in the input view",
+    "view_outline_error": "part of the input view's mean squared error where not both show the object",
+    "view_inside_error": "part of it where both show",
     **MEASURES,
+    "open_edges": "share of the surface's edges at which one face ends alone: holes and rims",
+    "truth_open_edges": "of the truth's voxels",
     "tokens": "cells of the latent",
     "seconds": "picture to voxels",
 }
@@ -157,6 +170,7 @@ def evaluate_generation(
         except VoxlumeError as error:
             return Measured(unusable=str(error))
         row, made = _measured(pipeline, options, truth, shot, group, source.name)
+        row.scores["truth_open_edges"] = open_edges(voxels)
         label = f"{source.name}  {_short(row)}"
         return Measured((row,), (label, _tiles(asset, shot, truth, made)) if shown else None)
 
@@ -178,11 +192,15 @@ def _measured(
     seconds = time.perf_counter() - began
     picture, mask = shot.repeat(made.ovoxel)
     first, second = shot.picture[None] / 255, picture[None] / 255
+    squares, both = np.square(first - second).mean((0, 3)), shot.mask & mask
     scores = {
         **truth.score(made.ovoxel),
+        "open_edges": open_edges(made.ovoxel),
         "view_psnr": psnr(first, second),
         "view_ssim": mean_ssim(first, second),
         "view_iou": iou(shot.mask, mask),
+        "view_outline_error": float((squares * ~both).mean()),
+        "view_inside_error": float((squares * both).mean()),
         "tokens": float(len(made.shape)),
         "seconds": seconds,
     }

@@ -18,6 +18,7 @@ from voxlume.asset import Asset, Placement
 from voxlume.errors import VoxlumeError
 from voxlume.evaluation.maps import Maps, draw_maps, framing
 from voxlume.evaluation.surface import Surface, f_score
+from voxlume.mesh.edges import edge_table
 from voxlume.mesh.from_voxels import surface_of
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.render.ssim import ssim
@@ -180,3 +181,10 @@ def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float | None:
     """Intersection over union; None where both are empty."""
     union = int((a | b).sum())
     return int((a & b).sum()) / union if union else None
+
+
+def open_edges(voxels: OVoxel) -> float | None:
+    """Share of the surface's edges at which one face ends alone, as at holes and rims; None of no surface."""
+    mesh = voxels.to_mesh()
+    faces_at = np.diff(edge_table(np.ascontiguousarray(mesh.faces, np.int32), len(mesh.vertices)).start)
+    return float((faces_at == 1).mean()) if len(faces_at) else None
