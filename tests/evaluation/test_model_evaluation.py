@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -176,7 +177,9 @@ def test_an_interrupted_evaluation_goes_on(
     task: str, tiny_model: Path, encoders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_collection(tmp_path / "open", 3)
-    words = [task, "--model", str(tiny_model), "--device", "cpu", "--procedural", "0", "--families", "0"]
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    words = [task, "--model", str(model), "--device", "cpu", "--procedural", "0", "--families", "0"]
     words += ["--data", str(tmp_path / "open" / "assets"), "--samples", "500", "--size", "24"]
     words += ["--steps", "1", "--type", "32"] if task == "generation" else ["--encoders", str(encoders)]
     module = generation if task == "generation" else reconstruction
@@ -214,6 +217,22 @@ def test_an_interrupted_evaluation_goes_on(
     stop_at[0] = -1
     assert main([*words, "--samples", "600", "--out", str(out)]) == 0
     assert len(seen) == 4
+    # Nor what was measured with other measures, or sampled as the model's folder said then.
+    for change in ("measures", "sampler"):
+        seen.clear()
+        stop_at[0] = 1
+        assert main([*words, "--out", str(out)]) == 130
+        stop_at[0] = -1
+        if change == "measures":
+            monkeypatch.setattr(module, f"{task.upper()}_MEASURES", {"f_score_0.05": "alone"})
+        elif task == "generation":
+            config = json.loads((model / "pipeline.json").read_text())
+            config["args"]["shape_slat_sampler"]["params"]["rescale_t"] = 2.5
+            (model / "pipeline.json").write_text(json.dumps(config))
+        else:
+            continue  # nothing is sampled
+        assert main([*words, "--out", str(out)]) == 0
+        assert len(seen) == 4
 
 
 def test_a_shot_repeats_itself() -> None:

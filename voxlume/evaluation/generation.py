@@ -157,9 +157,22 @@ def evaluate_generation(
     facts = {"pipeline_type": kind.name, "resolution": kind.resolution, "picture_size": picture_size}
     facts |= {"samples": samples, "map_size": size, **machine(device)}
     result = Report("generation", {**(about or {}), **facts}, GENERATION_MEASURES)
-    weights = stamps(pipeline.folder, pipeline.folder.config.models)
-    settings = {"options": asdict(options), "pictures": pictures, "groups": list(groups), "weights": weights}
-    kept = Kept(kept_in, result.about | settings)
+    config = pipeline.folder.config
+    samplers = [
+        asdict(chosen.applied_to(own))
+        for chosen, own in (
+            (options.structure_sampler, config.structure_sampler),
+            (options.shape_sampler, config.shape_sampler),
+            (options.material_sampler, config.material_sampler),
+        )
+    ]
+    settings = {
+        "options": asdict(options),
+        "samplers": samplers,
+        "pictures": pictures,
+        "groups": list(groups),
+    }
+    kept = Kept(kept_in, result, settings | {"weights": stamps(pipeline.folder, config.models)})
 
     def measure(group: str, source: Source, shown: bool) -> Measured:
         try:

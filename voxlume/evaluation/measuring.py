@@ -54,14 +54,16 @@ class Kept:
     Parameters
     ----------
     folder : None keeps nothing.
-    settings : plain values on which the results depend; what was kept with others is thrown away.
+    result : that they are for; what was kept for another task, machine or list of measures is thrown away.
+    settings : plain values on which the results depend besides.
     """
 
-    def __init__(self, folder: Path | None, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path | None, result: Report, settings: Mapping[str, Any]) -> None:
         self.folder = folder
         if folder is None:
             return
-        text = json.dumps(dict(settings), sort_keys=True, default=str)
+        about = {"about": result.about, "measures": dict(result.measures), "settings": dict(settings)}
+        text = json.dumps(about, sort_keys=True, default=str)
         path = folder / "settings.json"
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             shutil.rmtree(folder, ignore_errors=True)

@@ -206,7 +206,7 @@ def evaluate_reconstruction(
     result = Report("reconstruction", {**(about or {}), **facts}, RECONSTRUCTION_MEASURES)
     weights = stamps(networks.folder, networks.folder.config.models)
     settings = {"conversion": conversion, "pictures": pictures, "groups": list(groups), "weights": weights}
-    kept = Kept(kept_in, result.about | settings)
+    kept = Kept(kept_in, result, settings)
 
     def measure(group: str, source: Source, shown: bool) -> Measured:
         try:
