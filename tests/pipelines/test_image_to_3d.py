@@ -197,6 +197,8 @@ def test_resuming_from_every_stage(
     kind: str, pipeline: ImageTo3D, picture: Array, quick: Options, tmp_path: Path
 ) -> None:
     options = quick(pipeline_type=kind, num_samples=2)
+    if kind == "512":
+        options = replace(options, structure_sampler=SamplerOptions(steps=3, votes=2, mirrored=True))
     whole = pipeline.run(picture, options, save_to=tmp_path / "all")
     names = sorted(p.stem for p in (tmp_path / "all").glob("*.safetensors"))
     low = ["shape_low_0", "shape_low_1"] if kind.endswith("cascade") else []

@@ -140,7 +140,13 @@ def test_a_published_description() -> None:
         "sparse_structure_sampler": {
             "name": "FlowEulerGuidanceIntervalSampler",
             "args": {"sigma_min": 1e-5},
-            "params": {"steps": 7, "guidance_strength": 3, "guidance_interval": [0.5, 1.0]},
+            "params": {
+                "steps": 7,
+                "guidance_strength": 3,
+                "guidance_interval": [0.5, 1.0],
+                "votes": 2,
+                "mirrored": True,
+            },
         },
         "shape_slat_normalization": {"mean": [0, 1], "std": [1, 2.5]},
         "image_cond_model": {"name": "DinoV3FeatureExtractor", "args": {"model_name": "facebook/x"}},
@@ -152,6 +158,8 @@ def test_a_published_description() -> None:
     assert config.image_sizes == (512, 1024)
     assert config.structure_sampler.steps == 7
     assert config.structure_sampler.rescale_t == 5.0  # the published value where the file is silent
+    assert (config.structure_sampler.votes, config.structure_sampler.mirrored) == (2, True)
+    assert (config.shape_sampler.votes, config.shape_sampler.mirrored) == (1, False)
     assert config.shape_normalization is not None
     assert config.shape_normalization.std == (1.0, 2.5)
     assert config.default_type == "1024_cascade"

@@ -13,7 +13,7 @@ from voxlume.app.console import progress_bar, say, show
 from voxlume.app.export_options import ExportOptions
 from voxlume.app.model_options import ModelOptions
 from voxlume.app.paths import check_output
-from voxlume.app.sampler_options import Sampler
+from voxlume.app.sampler_options import Sampler, StructureSampler
 from voxlume.errors import VoxlumeError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Generate:
     """How often to sample the shape again on the decoded shape."""
     steps: int | None = None
     """Of all three samplers."""
-    ss: Sampler = field(default_factory=Sampler)
+    ss: StructureSampler = field(default_factory=StructureSampler)
     shape_slat: Sampler = field(default_factory=Sampler)
     tex_slat: Sampler = field(default_factory=Sampler)
     views: Literal["cycle", "average"] = "cycle"

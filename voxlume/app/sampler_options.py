@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,19 +25,20 @@ class Sampler:
     """Times, from 1 (noise) down to 0, between which guidance acts."""
     votes: int | None = None
     """Samples that decide on one result together."""
-    mirrored: bool | None = None
-    """Every second vote sees the pictures in a mirror; structures only."""
 
     def options(self, steps: int | None = None) -> SamplerOptions:
         """For the pipelines; ``steps`` counts where this sampler has none of its own."""
         from voxlume.pipelines.image_to_3d import SamplerOptions
 
-        return SamplerOptions(
-            self.steps if self.steps is not None else steps,
-            self.guidance_strength,
-            self.guidance_rescale,
-            self.rescale_t,
-            self.guidance_interval,
-            self.votes,
-            self.mirrored,
-        )
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.steps is None:
+            given["steps"] = steps
+        return SamplerOptions(**given)
+
+
+@dataclass
+class StructureSampler(Sampler):
+    """The sampler of structures."""
+
+    mirrored: bool | None = None
+    """Every second vote sees the pictures in a mirror."""
