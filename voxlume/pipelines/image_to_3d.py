@@ -220,7 +220,8 @@ class ImageTo3D:
         condition = found.condition()
         if condition is None:
             outline = options.outline and not found.structures_saved
-            mirrored = self._structure_parameters(options).mirrored and not found.structures_saved
+            voting = self._structure_parameters(options)
+            mirrored = voting.mirrored and voting.votes > 1 and not found.structures_saved
             condition = self.condition(pictures, options.background, kind.high, progress, outline, mirrored)
         store.put_condition(condition)
         structures = found.structures() or self.structures(condition, seeds, options, sampling)
