@@ -217,7 +217,7 @@ def test_an_interrupted_evaluation_goes_on(
     stop_at[0] = -1
     assert main([*words, "--samples", "600", "--out", str(out)]) == 0
     assert len(seen) == 4
-    # Nor what was measured with other measures, or sampled as the model's folder said then.
+    # Nor what was measured with other measures, or when the model's description was another.
     for change in ("measures", "sampler"):
         seen.clear()
         stop_at[0] = 1
@@ -225,12 +225,10 @@ def test_an_interrupted_evaluation_goes_on(
         stop_at[0] = -1
         if change == "measures":
             monkeypatch.setattr(module, f"{task.upper()}_MEASURES", {"f_score_0.05": "alone"})
-        elif task == "generation":
+        else:
             config = json.loads((model / "pipeline.json").read_text())
             config["args"]["shape_slat_sampler"]["params"]["rescale_t"] = 2.5
             (model / "pipeline.json").write_text(json.dumps(config))
-        else:
-            continue  # nothing is sampled
         assert main([*words, "--out", str(out)]) == 0
         assert len(seen) == 4
 

@@ -225,8 +225,7 @@ def _finished(jobs: Sequence[_Job], settings: BuildSettings, workers: int) -> It
         except BrokenProcessPool:
             # Every process is gone, most of them blameless; what they were at is tried once more, alone.
             mysteries += not _blame(rest, settings, deadly)
-            for folder in {path.parent for path in rest}:
-                remove_unfinished(folder)
+            remove_unfinished(jobs[0].path.parent)
             if mysteries == _MYSTERIES:
                 raise VoxlumeError(
                     "processes keep dying, but no object does it when alone; take fewer --workers and go on"

@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 from voxlume.asset import Asset
 from voxlume.data.sources import Source
 from voxlume.errors import VoxlumeError
-from voxlume.evaluation.measuring import Kept, Measured, measure_all, stamps
+from voxlume.evaluation.measuring import Kept, Measured, measure_all, stamp
 from voxlume.evaluation.metrics import (
     F_DISTANCES,
     MEASURES,
@@ -157,22 +157,8 @@ def evaluate_generation(
     facts = {"pipeline_type": kind.name, "resolution": kind.resolution, "picture_size": picture_size}
     facts |= {"samples": samples, "map_size": size, **machine(device)}
     result = Report("generation", {**(about or {}), **facts}, GENERATION_MEASURES)
-    config = pipeline.folder.config
-    samplers = [
-        asdict(chosen.applied_to(own))
-        for chosen, own in (
-            (options.structure_sampler, config.structure_sampler),
-            (options.shape_sampler, config.shape_sampler),
-            (options.material_sampler, config.material_sampler),
-        )
-    ]
-    settings = {
-        "options": asdict(options),
-        "samplers": samplers,
-        "pictures": pictures,
-        "groups": list(groups),
-    }
-    kept = Kept(kept_in, result, settings | {"weights": stamps(pipeline.folder, config.models)})
+    settings = {"options": asdict(options), "pictures": pictures, "groups": list(groups)}
+    kept = Kept(kept_in, result, settings | {"model": stamp(pipeline.folder)})
 
     def measure(group: str, source: Source, shown: bool) -> Measured:
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,11 +41,12 @@ class Measured:
     unusable: str = ""
 
 
-def stamps(folder: ModelFolder, keys: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Size and time of each network's file: other weights have others."""
-    paths = {key: folder.stem(key) for key in keys}
+def stamp(folder: ModelFolder) -> dict[str, Any]:
+    """What tells a model from others: its description, and size and time of each network's file."""
+    paths = {key: folder.stem(key) for key in folder.config.models}
     found = {key: path.with_name(f"{path.name}.safetensors").stat() for key, path in paths.items()}
-    return {key: (stat.st_size, stat.st_mtime_ns) for key, stat in found.items()}
+    files = {key: (stat.st_size, stat.st_mtime_ns) for key, stat in found.items()}
+    return {"description": asdict(folder.config), "files": files}
 
 
 class Kept:

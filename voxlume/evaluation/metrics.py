@@ -186,5 +186,5 @@ def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float | None:
 def open_edges(voxels: OVoxel) -> float | None:
     """Share of the surface's edges at which one face ends alone, as at holes and rims; None of no surface."""
     mesh = voxels.to_mesh()
-    faces_at = np.diff(edge_table(np.ascontiguousarray(mesh.faces, np.int32), len(mesh.vertices)).start)
-    return float((faces_at == 1).mean()) if len(faces_at) else None
+    edges = edge_table(mesh.faces, len(mesh.vertices))
+    return float((edges.counts() == 1).mean()) if len(edges) else None

@@ -16,7 +16,7 @@ from torch import Tensor
 from voxlume.asset import Asset
 from voxlume.data.sources import Source
 from voxlume.errors import ModelFileError, VoxlumeError
-from voxlume.evaluation.measuring import Kept, Measured, measure_all, stamps
+from voxlume.evaluation.measuring import Kept, Measured, measure_all, stamp
 from voxlume.evaluation.metrics import MEASURES, Truth
 from voxlume.evaluation.report import Report, Row, Tile, machine, peak_memory_gb
 from voxlume.models.sc_vae import Content, DecoderConfig, ScVaeEncoder, material_features, shape_features
@@ -204,9 +204,8 @@ def evaluate_reconstruction(
     facts = {"resolution": resolution, "samples": samples, "map_size": size, **machine(networks.device)}
     facts["material"] = "material" in autoencoder.encoders
     result = Report("reconstruction", {**(about or {}), **facts}, RECONSTRUCTION_MEASURES)
-    weights = stamps(networks.folder, networks.folder.config.models)
-    settings = {"conversion": conversion, "pictures": pictures, "groups": list(groups), "weights": weights}
-    kept = Kept(kept_in, result, settings)
+    settings = {"conversion": conversion, "pictures": pictures, "groups": list(groups)}
+    kept = Kept(kept_in, result, settings | {"model": stamp(networks.folder)})
 
     def measure(group: str, source: Source, shown: bool) -> Measured:
         try:

@@ -34,6 +34,11 @@ class SamplingParameters:
     mirrored: bool = False
 
     @property
+    def looks_in_mirror(self) -> bool:
+        """Whether any vote does; the first, and so a sample alone, does not."""
+        return self.mirrored and self.votes > 1
+
+    @property
     def guidance(self) -> Guidance:
         low, high = self.guidance_interval
         return Guidance(self.guidance_strength, self.guidance_rescale, (low, high))

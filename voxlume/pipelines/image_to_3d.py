@@ -220,8 +220,7 @@ class ImageTo3D:
         condition = found.condition()
         if condition is None:
             outline = options.outline and not found.structures_saved
-            voting = self._structure_parameters(options)
-            mirrored = voting.mirrored and voting.votes > 1 and not found.structures_saved
+            mirrored = self._structure_parameters(options).looks_in_mirror and not found.structures_saved
             condition = self.condition(pictures, options.background, kind.high, progress, outline, mirrored)
         store.put_condition(condition)
         structures = found.structures() or self.structures(condition, seeds, options, sampling)
@@ -264,7 +263,7 @@ class ImageTo3D:
         mirrored : also of the pictures' mirror images; None is as the model samples structures.
         """
         if mirrored is None:
-            mirrored = self.folder.config.structure_sampler.mirrored
+            mirrored = self.folder.config.structure_sampler.looks_in_mirror
         if isinstance(pictures, str | Path | Image.Image | np.ndarray):
             pictures = [pictures]
         seen = [

@@ -210,7 +210,7 @@ def sample_structure(
     ------
     VoxlumeError : a sampled structure is empty.
     """
-    if parameters.mirrored and parameters.votes > 1 and condition.mirrored is None:
+    if parameters.looks_in_mirror and condition.mirrored is None:
         log.warning("every vote sees the pictures as they are: the condition was made without mirror images")
         parameters = replace(parameters, mirrored=False)
     latent = _structure_latent(networks, condition, seeds, parameters, sampling)
@@ -242,17 +242,12 @@ def _structure_latent(
             noise_like(places, config.out_channels, seeds, stream)
             for stream in _voting_streams(STRUCTURE_NOISE, votes)
         ]
-        tokens = _tokens_of_voters(condition, len(seeds), votes) if parameters.mirrored else condition.low
+        tokens = condition.low
+        if parameters.looks_in_mirror:
+            assert condition.mirrored is not None
+            seen = [condition.mirrored if vote % 2 else condition.low for vote in range(votes)]
+            tokens = torch.stack(seen, 1).repeat_interleave(len(seeds), 1)
         return _sample(net, torch.cat(noise), tokens, parameters, sampling, "structure")
-
-
-def _tokens_of_voters(condition: ImageCondition, seeds: int, votes: int) -> Tensor:
-    """Image tokens (v, votes seeds, m, c) where every second vote sees the mirror images."""
-    as_they_are, mirrored = condition.low[:, None], condition.mirrored
-    if votes == 1 or mirrored is None:
-        return as_they_are
-    seen = [mirrored[:, None] if vote % 2 else as_they_are for vote in range(votes) for _ in range(seeds)]
-    return torch.cat(seen, 1)
 
 
 def _voting_streams(own: int, votes: int) -> list[int]:
