@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -405,6 +406,8 @@ def test_impossible_options(pipeline: ImageTo3D, picture: Array) -> None:
         {"max_num_tokens": 0},
         {"refine": -1},
         {"structure_sampler": SamplerOptions(votes=0)},
+        {"structure_sampler": SamplerOptions(temperature=-0.1)},
+        {"material_sampler": SamplerOptions(temperature=math.nan)},
         {"shape_sampler": SamplerOptions(steps=0)},
         {"shape_sampler": SamplerOptions(rescale_t=0)},
         {"structure_sampler": SamplerOptions(guidance_rescale=2)},
@@ -462,6 +465,7 @@ def test_a_missing_network_is_named_before_any_work(
         (lambda a: a.update(models=3), "args.models"),
         (lambda a: a.update(base_resolution=-1), "base_resolution"),
         (lambda a: a["shape_slat_sampler"]["params"].update(votes=0), "votes = 0"),
+        (lambda a: a["shape_slat_sampler"]["params"].update(temperature=9), "temperature = 9"),
     ],
 )
 def test_wrong_descriptions(

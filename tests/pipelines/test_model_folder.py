@@ -146,6 +146,7 @@ def test_a_published_description() -> None:
                 "guidance_interval": [0.5, 1.0],
                 "votes": 2,
                 "mirrored": True,
+                "temperature": 0.5,
             },
         },
         "shape_slat_normalization": {"mean": [0, 1], "std": [1, 2.5]},
@@ -160,6 +161,7 @@ def test_a_published_description() -> None:
     assert config.structure_sampler.rescale_t == 5.0  # the published value where the file is silent
     assert (config.structure_sampler.votes, config.structure_sampler.mirrored) == (2, True)
     assert (config.shape_sampler.votes, config.shape_sampler.mirrored) == (1, False)
+    assert (config.structure_sampler.temperature, config.shape_sampler.temperature) == (0.5, 1.0)
     assert config.shape_normalization is not None
     assert config.shape_normalization.std == (1.0, 2.5)
     assert config.default_type == "1024_cascade"

@@ -25,6 +25,8 @@ class Sampler:
     """Times, from 1 (noise) down to 0, between which guidance acts."""
     votes: int | None = None
     """Samples that decide on one result together."""
+    temperature: float | None = None
+    """Below 1: begin from less noise, for a smoother and likelier sample."""
 
     def options(self, steps: int | None = None) -> SamplerOptions:
         """For the pipelines; ``steps`` counts where this sampler has none of its own."""

@@ -15,13 +15,18 @@ from voxlume.progress import Progress, report
 MOST_VOTES = 64
 """Samples that may decide on one result."""
 
+MOST_TEMPERATURE = 4.0
+"""Of the noise that a sample begins from; networks know nothing of more."""
+
 
 @dataclass(frozen=True)
 class SamplingParameters:
     """The parameters of one sampling run, under the names that model folders and users give them.
 
-    Ours are ``votes``, so many samples are drawn and decide on one result together, and ``mirrored``, every
-    second of a structure's votes sees the pictures in a mirror; see :mod:`voxlume.pipelines.stages`.
+    Ours are ``votes``, so many samples are drawn and decide on one result together, ``mirrored``, every
+    second of a structure's votes sees the pictures in a mirror (see :mod:`voxlume.pipelines.stages`), and
+    ``temperature``, by which the noise is multiplied that a sample begins from: below 1 the sample stays
+    nearer to what is likeliest (Kingma and Dhariwal, "Glow", 2018, section 6).
     """
 
     steps: int = 12
@@ -32,6 +37,7 @@ class SamplingParameters:
     sigma_min: float = SIGMA_MIN
     votes: int = 1
     mirrored: bool = False
+    temperature: float = 1.0
 
     @property
     def looks_in_mirror(self) -> bool:
@@ -67,7 +73,7 @@ def sample(
     Parameters
     ----------
     velocity : see :data:`voxlume.flow.guidance.Velocity`.
-    noise : the state at t = 1, dense or sparse.
+    noise : the state at t = 1, dense or sparse, of unit size.
     progress : called after every step, may stop the run.
     what : the phrase that ``progress`` shows.
     preview : called after every step with the number of steps done and the sample as it now promises to
@@ -81,7 +87,7 @@ def sample(
     times = sampling_times(parameters.steps, parameters.rescale_t)
     if forecast is not None:
         velocity = forecast_velocity(velocity, times, forecast)
-    state, total = noise, parameters.steps
+    state, total = with_values(noise, parameters.temperature * values_of(noise)), parameters.steps
     report(progress, 0, total, what)
     for step, (t, t_next) in enumerate(pairwise(times), start=1):
         v = guided_velocity(velocity, state, t, parameters.guidance, parameters.sigma_min)

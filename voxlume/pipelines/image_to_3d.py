@@ -14,7 +14,7 @@ from PIL import Image
 
 from voxlume.errors import ModelFileError, VoxlumeError
 from voxlume.flow.forecast import Forecast
-from voxlume.flow.sampler import MOST_VOTES, SamplingParameters
+from voxlume.flow.sampler import MOST_TEMPERATURE, MOST_VOTES, SamplingParameters
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.pipelines import stages
 from voxlume.pipelines.memory import Networks, pick_device
@@ -51,6 +51,7 @@ class SamplerOptions:
     votes : samples that decide on one result: structures as :func:`.stages.sample_structure` says, of shapes
         and materials the mean.
     mirrored : every second of a structure's votes sees the pictures in a mirror.
+    temperature : below 1 a sample begins from less noise.
     """
 
     steps: int | None = None
@@ -60,6 +61,7 @@ class SamplerOptions:
     guidance_interval: tuple[float, float] | None = None
     votes: int | None = None
     mirrored: bool | None = None
+    temperature: float | None = None
 
     def applied_to(self, parameters: SamplingParameters) -> SamplingParameters:
         """The model's parameters with the caller's in place.
@@ -76,6 +78,10 @@ class SamplerOptions:
             raise VoxlumeError(f"{result.votes} votes are not possible; choose 1 to {MOST_VOTES}")
         if not result.rescale_t > 0:
             raise VoxlumeError(f"rescale_t {result.rescale_t} is not possible; it must be above 0")
+        if not 0 <= result.temperature <= MOST_TEMPERATURE:
+            raise VoxlumeError(
+                f"temperature {result.temperature} is not possible; choose 0 to {MOST_TEMPERATURE}"
+            )
         if not 0 <= result.guidance_rescale <= 1:
             raise VoxlumeError(f"guidance_rescale {result.guidance_rescale} is not between 0 and 1")
         return result

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 import voxlume
 from voxlume.errors import ModelFileError
 from voxlume.flow.sampler import (
+    MOST_TEMPERATURE,
     MOST_VOTES,
     PUBLISHED_MATERIAL,
     PUBLISHED_SHAPE,
@@ -410,6 +411,9 @@ def _sampler(args: Mapping[str, Any], key: str, default: SamplingParameters) -> 
     mirrored = params.get("mirrored", default.mirrored)
     if not isinstance(mirrored, bool):
         raise ValueError(f"{key}: mirrored = {mirrored!r} must be true or false")
+    temperature = _number(params.get("temperature", default.temperature), f"{key}: temperature")
+    if not 0 <= temperature <= MOST_TEMPERATURE:
+        raise ValueError(f"{key}: temperature = {temperature!r} must be 0 to {MOST_TEMPERATURE}")
     return SamplingParameters(
         steps=steps,
         rescale_t=_number(params.get("rescale_t", default.rescale_t), f"{key}: rescale_t"),
@@ -426,6 +430,7 @@ def _sampler(args: Mapping[str, Any], key: str, default: SamplingParameters) -> 
         sigma_min=_number(own.get("sigma_min", default.sigma_min), f"{key}: sigma_min"),
         votes=votes,
         mirrored=mirrored,
+        temperature=temperature,
     )
 
 

@@ -153,7 +153,7 @@ def nano() -> Preset:
         latent_channels=latent,
         # Chosen on held-out objects (`benchmarks/notes/training.md`).
         structure_sampler=replace(PUBLISHED_STRUCTURE, steps=6, guidance_rescale=0.0, votes=6, mirrored=True),
-        shape_sampler=replace(PUBLISHED_SHAPE, steps=8, guidance_strength=1.0),
+        shape_sampler=replace(PUBLISHED_SHAPE, steps=8, guidance_strength=1.0, temperature=0.8),
         material_sampler=replace(PUBLISHED_MATERIAL, steps=2, votes=4),
     )
 
@@ -295,5 +295,6 @@ def _sampler(parameters: SamplingParameters) -> dict[str, Any]:
             "rescale_t": parameters.rescale_t,
             "votes": parameters.votes,
             **({"mirrored": True} if parameters.mirrored else {}),
+            **({"temperature": parameters.temperature} if parameters.temperature != 1 else {}),
         },
     }
