@@ -137,6 +137,8 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         BuildSettings(composed=-1)
     with pytest.raises(VoxlumeError, match="negative"):
         BuildSettings(procedural=-1)
+    with pytest.raises(VoxlumeError, match="series 100"):
+        BuildSettings(series=100)
 
 
 def test_bare_machine(tmp_path: Path) -> None:

@@ -12,7 +12,16 @@ import pytest
 from tests.data_room.collection import write_collection
 from voxlume.data.open_assets import read_collection
 from voxlume.data.procedural import FAMILIES, HELD_OUT_FAMILIES
-from voxlume.data.sources import SPLITS, mesh_sources, open_sources, procedural_sources, shuffled
+from voxlume.data.sources import (
+    FIRST_SEED,
+    MOST_SERIES,
+    SPLITS,
+    Split,
+    mesh_sources,
+    open_sources,
+    procedural_sources,
+    shuffled,
+)
 from voxlume.errors import VoxlumeError
 
 
@@ -66,6 +75,25 @@ def test_composed_objects_hold_nothing_held_back(tmp_path: Path) -> None:
     assert {len(source.others) for source in composed} == {1, 2, 3}
     assert len({source.others for source in composed}) > 0.9 * len(composed)
     assert {source.kind for source in open_sources(tmp_path, "held_out", composed=3)} == {"open", "dressed"}
+
+
+def test_another_series_has_other_training_objects(tmp_path: Path) -> None:
+    write_collection(tmp_path, 20)
+
+    def names(split: Split, series: int) -> list[str]:
+        sources = procedural_sources(50, split, series) + open_sources(tmp_path, split, 1, 1, 2, series)
+        return [source.name for source in sources if source.kind != "open"]
+
+    first, second, last = (names("train", series) for series in (0, 1, MOST_SERIES - 1))
+    assert len(first) == len(second) == len(last)
+    assert len({*first, *second, *last}) == 3 * len(first)
+    assert procedural_sources(1, series=MOST_SERIES)[0].seed <= FIRST_SEED["held_out"]
+    for split in ("held_out", "held_out_families"):
+        assert names(split, 0) == names(split, 1) != []
+    composed = [s for s in open_sources(tmp_path, composed=1, series=1) if s.kind == "composed"]
+    before = [s for s in open_sources(tmp_path, composed=1) if s.kind == "composed"]
+    assert [s.path for s in composed] == [s.path for s in before]
+    assert [s.others for s in composed] != [s.others for s in before]
 
 
 def test_composed_objects_are_repeatable(tmp_path: Path) -> None:

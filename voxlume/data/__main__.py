@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
             warped=options.warped,
             composed=options.composed,
             max_voxels=options.max_voxels,
+            series=options.series,
         )
         bad = build(
             options.out,
@@ -96,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--max-voxels", type=int, default=0, help="leave larger objects out (0: 12 resolution^2)"
+    )
+    command.add_argument(
+        "--series",
+        type=int,
+        default=defaults.series,
+        help="of objects to train on: another number makes others of the same kinds",
     )
     command.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS), help="what to build")
     command.add_argument("--workers", type=int, default=1, help="processes, each on one core")

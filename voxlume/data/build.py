@@ -21,7 +21,15 @@ from typing import Any
 
 from voxlume.data.open_assets import CREDITS, MANIFEST, read_collection, unpack
 from voxlume.data.shards import INDEX, pack, read_index, read_note, write_index, write_shard
-from voxlume.data.sources import SPLITS, Source, Split, open_sources, procedural_sources, shuffled
+from voxlume.data.sources import (
+    MOST_SERIES,
+    SPLITS,
+    Source,
+    Split,
+    open_sources,
+    procedural_sources,
+    shuffled,
+)
 from voxlume.errors import VoxelFileError, VoxlumeError
 from voxlume.files import atomic_write, remove_unfinished
 from voxlume.progress import Progress, report
@@ -49,6 +57,8 @@ class BuildSettings:
     warped : further copies of those that are trained on in other proportions.
     composed : objects put together of every one of those and some others.
     max_voxels : objects with more are left out.
+    series : of training objects; another one has other seeds, materials, proportions and compositions, for
+        a model to learn on from what it has not seen. The held-out splits are the same in all.
     """
 
     resolution: int = 256
@@ -59,6 +69,7 @@ class BuildSettings:
     warped: int = 0
     composed: int = 0
     max_voxels: int = 0
+    series: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.resolution <= 2048:
@@ -66,15 +77,18 @@ class BuildSettings:
         counts = (self.procedural, self.held_out, self.dressed, self.warped, self.composed)
         if min(*counts, self.max_voxels) < 0:
             raise VoxlumeError("a number of objects or voxels cannot be negative")
+        if not 0 <= self.series < MOST_SERIES:
+            raise VoxlumeError(f"series {self.series} is not possible, choose 0 to {MOST_SERIES - 1}")
         if not self.max_voxels:
             object.__setattr__(self, "max_voxels", VOXELS_PER_FACE_OF_CUBE * self.resolution**2)
 
     def sources(self, split: Split, collection: Path | None) -> list[Source]:
         """The recipes of a split, in the store's order."""
         count = self.procedural if split == "train" else self.held_out
-        sources = procedural_sources(count, split) if count else []
+        sources = procedural_sources(count, split, self.series) if count else []
         if collection is not None:
-            sources += open_sources(collection, split, self.dressed, self.warped, self.composed)
+            copies = (self.dressed, self.warped, self.composed)
+            sources += open_sources(collection, split, *copies, self.series)
         return shuffled(sources)
 
 

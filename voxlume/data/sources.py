@@ -28,6 +28,12 @@ SPLITS: tuple[Split, ...] = ("train", "held_out", "held_out_families")
 FIRST_SEED: dict[Split, int] = {"train": 0, "held_out": 1_000_000_000, "held_out_families": 2_000_000_000}
 """Seeds of one split follow from here; no data set is large enough to reach the next."""
 
+SERIES_SEEDS, SERIES_VARIANTS = 10_000_000, 1000
+"""From a series of training objects to the next: seeds, and numbers of what is done to open models."""
+
+MOST_SERIES = 100
+"""So that the last one's seeds end before the next split's."""
+
 MESH_ENDINGS = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
 
 
@@ -71,12 +77,18 @@ class Source:
         return replace(asset, name=self.name)
 
 
-def procedural_sources(count: int, split: Split = "train") -> list[Source]:
-    """``count`` procedural objects of a split; held-out families take turns."""
+def procedural_sources(count: int, split: Split = "train", series: int = 0) -> list[Source]:
+    """``count`` procedural objects of a split; held-out families take turns.
+
+    Parameters
+    ----------
+    series : of the training split's seeds, 0 to :data:`MOST_SERIES` - 1.
+    """
     from voxlume.data.procedural import HELD_OUT_FAMILIES, family_of
 
     sources = []
-    for seed in range(FIRST_SEED[split], FIRST_SEED[split] + count):
+    first = FIRST_SEED[split] + (SERIES_SEEDS * series if split == "train" else 0)
+    for seed in range(first, first + count):
         if split == "held_out_families":
             family: str | None = HELD_OUT_FAMILIES[seed % len(HELD_OUT_FAMILIES)]
         else:
@@ -86,7 +98,12 @@ def procedural_sources(count: int, split: Split = "train") -> list[Source]:
 
 
 def open_sources(
-    folder: str | Path, split: Split = "train", dressed: int = 1, warped: int = 0, composed: int = 0
+    folder: str | Path,
+    split: Split = "train",
+    dressed: int = 1,
+    warped: int = 0,
+    composed: int = 0,
+    series: int = 0,
 ) -> list[Source]:
     """The open collection's part of a split: every model as it is, and ``dressed`` times in other materials.
 
@@ -95,6 +112,7 @@ def open_sources(
     warped : copies of every model in other proportions, in the training split alone.
     composed : objects put together of every model and one to three others, in the training split alone and
         of its models alone.
+    series : other numbers give other materials, proportions and compositions; of the training split alone.
 
     Raises
     ------
@@ -103,16 +121,17 @@ def open_sources(
     if split == "held_out_families":
         return []
     sources = []
+    first = SERIES_VARIANTS * series if split == "train" else 0
     assets = [asset for asset in read_collection(folder) if asset.held_back == (split == "held_out")]
     for asset in assets:
         sources.append(Source(asset.name, "open", path=asset.path))
-        for variant in range(dressed):
+        for variant in range(first, first + dressed):
             seed = _hash(asset.name, variant)
             sources.append(Source(f"{asset.name}+{variant}", "dressed", seed, path=asset.path))
-        for variant in range(warped if split == "train" else 0):
+        for variant in range(first, first + (warped if split == "train" else 0)):
             name = f"{asset.name}~{variant}"
             sources.append(Source(name, "warped", _hash(name, variant), path=asset.path))
-        for variant in range(composed if split == "train" else 0):
+        for variant in range(first, first + (composed if split == "train" else 0)):
             name = f"{asset.name}*{variant}"
             seed = _hash(name, variant)
             numbers = [_hash(name, variant + 1 + i) for i in range(1 + seed // 4 % 3)]
