@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from voxlume.data.store import VoxelStore
 from voxlume.errors import ModelFileError, VoxlumeError
-from voxlume.models.camera_head import CameraHeadConfig
+from voxlume.models.camera_head import CameraHeadConfig, CameraTrue
 from voxlume.models.image_encoder import ImageEncoderConfig
 from voxlume.models.published import build
 from voxlume.models.sc_vae import material_features
@@ -472,6 +472,65 @@ def test_structures_in_a_mirror(run: Run) -> None:
     assert torch.allclose(stage(batch)["loss"], stage(stage.prepare(0, 1))["loss"], rtol=1e-5)
     with pytest.raises(VoxlumeError, match="train=structure"):
         flow_stage(run, mirror=True)
+
+
+def test_an_encoder_learns_where_pictures_were_taken_from(run: Run, model: Path, tmp_path: Path) -> None:
+    """A camera head beside the flows teaches the encoder, and goes into the model with it."""
+    few = {"loop.steps": "2", "loop.looks": "1", "loop.check_every": "1", "loop.log_seconds": "0"}
+    on = Run("tiny", run.data, tmp_path / "on", few, initial=(model,), encoders=True)
+    run_stage("latents", replace(on, settings={}), ALONE)
+    both = {"train": "structure", "mirror": "true", "camera": "0.5"}
+    run_stage("flows", replace(on, settings=few | both), ALONE)
+    records = read_log(on.out / "flows_structure")
+    held_out = next(record["held_out"] for record in records if "held_out" in record)
+    for record in (records[0], held_out):
+        assert record["loss"] == pytest.approx(record["structure"] + 0.5 * record["camera"], rel=1e-3)
+    rest = {"train": "shape,material", "freeze_encoder": "true", "loop.looks": "0"}
+    learned = on.checkpoint("flows", ("structure",))
+    after = replace(on, initial=(model, learned))
+    run_stage("flows", replace(after, settings=few | rest), ALONE)
+    run_stage("export", on, ALONE)
+    finished = on.out / "model"
+    assert not same_weights(IMAGE_ENCODER, model, finished)
+    (found,) = trained(learned, {"head": tiny().config(CAMERA_HEAD)}).values()
+    told = weights_of(finished, CAMERA_HEAD)
+    assert all(torch.equal(told[name], value) for name, value in found.state_dict().items())
+    # Its own stage goes on from there.
+    run_stage("camera_head", replace(after, settings={"loop.steps": "0", "loop.looks": "0"}), ALONE)
+    (again,) = trained(on.checkpoint("camera_head"), {"head": tiny().config(CAMERA_HEAD)}).values()
+    assert all(torch.equal(told[name], value) for name, value in again.state_dict().items())
+    for changes in ({"freeze_encoder": True}, {"views": 0}, {}):  # `flow_stage` knows no head
+        with pytest.raises(VoxlumeError, match="`camera` is for"):
+            flow_stage(run, camera=0.5, **changes)
+
+
+def test_pictures_in_a_mirror_have_cameras_in_a_mirror(run: Run) -> None:
+    sizes = tiny()
+    assert sizes.camera_head is not None
+    config = replace(sizes.flows, train=("structure",), mirror=True, camera=0.5)
+    share = Share(run.data, "train", ALONE)
+    numbers = (share.numbers, share.total)
+    source = PictureSource(config.views, config.picture_size, 0, *numbers, cameras=True)
+    latents, head = LatentStore.load(run.out / "latents"), sizes.config(CAMERA_HEAD)
+    assert isinstance(head, CameraHeadConfig)
+    stage = FlowStage(
+        sizes.model, config, latents, share, None, ALONE, source, camera_head=(head, sizes.camera_head)
+    )
+    batch = stage.prepare(0, 1)
+    assert stage.pictures is not None
+    assert stage.pictures.cameras is not None
+    rgb, cameras = stage.pictures.rgb.flatten(0, 1), CameraTrue.of(stage.pictures.cameras.flatten(0, 1))
+    sides = set()
+    for picture, azimuth in zip(batch.content.pictures, batch.content.cameras.azimuth, strict=True):
+        for side, sign in ((picture, 1), (picture.flip(1), -1)):
+            same = (rgb == side).flatten(1).all(1)
+            if same.any():
+                assert float(azimuth) in [pytest.approx(sign * float(a)) for a in cameras.azimuth[same]]
+                sides.add(sign)
+    assert sides == {1, -1}
+    batch_loss = stage(batch)
+    batch_loss["camera"].backward()
+    assert any(p.grad is not None and p.grad.any() for p in stage.encoder.parameters())
 
 
 def test_some_patches_are_hidden(run: Run) -> None:

@@ -6,6 +6,7 @@ The encoder stays as it is, so the flows that read the same tokens are not touch
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -94,10 +95,8 @@ class CameraHeadStage(Stage):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         pictures, true = batch.content
-        config, errors = self.config, _errors(self._told(pictures), true)
-        loss = errors["direction"] + config.elevation * errors["elevation"]
-        loss = loss + config.nearness * errors["nearness"] + config.window * errors["window"]
-        return errors | {"loss": loss}
+        errors = camera_errors(self._told(pictures), true)
+        return errors | {"loss": camera_loss(errors, self.config)}
 
     def _told(self, pictures: Tensor) -> CameraTold:
         with torch.no_grad():
@@ -117,7 +116,7 @@ class CameraHeadStage(Stage):
         return {
             "near": float((turns[:, 0] < NEAR).float().mean()),
             "near_of_two": float((turns.amin(1) < NEAR).float().mean()),
-        } | {name: float(value) for name, value in _errors(told, true).items()}
+        } | {name: float(value) for name, value in camera_errors(told, true).items()}
 
     @torch.no_grad()
     def draw(self, path: Path) -> None:
@@ -154,7 +153,7 @@ class CameraHeadStage(Stage):
         return self._measured
 
 
-def _errors(told: CameraTold, true: CameraTrue) -> dict[str, Tensor]:
+def camera_errors(told: CameraTold, true: CameraTrue) -> dict[str, Tensor]:
     """Cross entropy of the direction; mean absolute errors in radians, 1 / distance and lengths."""
     shares = true.shares(told.logits.shape[1])
     return {
@@ -163,6 +162,12 @@ def _errors(told: CameraTold, true: CameraTrue) -> dict[str, Tensor]:
         "nearness": (told.nearness - true.nearness).abs().mean(),
         "window": (told.window - true.window).abs().mean(),
     }
+
+
+def camera_loss(errors: Mapping[str, Tensor], weights: CameraHeadStageConfig) -> Tensor:
+    """What a head learns to make small, of :func:`camera_errors`."""
+    loss = errors["direction"] + weights.elevation * errors["elevation"]
+    return loss + weights.nearness * errors["nearness"] + weights.window * errors["window"]
 
 
 def _turns(told: CameraTold, true: CameraTrue) -> Tensor:

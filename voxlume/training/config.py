@@ -202,6 +202,8 @@ class FlowConfig(PictureConfig):
     drop_patches : at most this share of the picture's patches is hidden, another one in every step; what a
         few patches tell cannot be known by heart as easily as a whole picture.
     mirror : show every second object in a mirror; where the structures alone are trained.
+    camera : weight of what a camera head tells wrong, which then learns with the encoder and the flows, so
+        that the tokens say which way an object faces; 0 is none.
     """
 
     train: tuple[str, ...] = ("structure", "shape", "material")
@@ -209,6 +211,7 @@ class FlowConfig(PictureConfig):
     drop_condition: float = 0.1
     drop_patches: float = 0.0
     mirror: bool = False
+    camera: float = 0.0
 
 
 def overridden(config: Config, values: Mapping[str, str]) -> Config:

@@ -17,15 +17,17 @@ from voxlume.data.store import VoxelBatch, VoxelStore
 from voxlume.errors import VoxlumeError
 from voxlume.flow.schedule import noisy_state, velocity_target
 from voxlume.flow.state import values_of
+from voxlume.models.camera_head import CameraHead, CameraHeadConfig, CameraTrue
 from voxlume.models.flow_transformer import Condition, FlowTransformer
 from voxlume.models.image_encoder import ImageEncoder
 from voxlume.models.published import build
 from voxlume.pipelines import stages
 from voxlume.pipelines.image_to_3d import ImageTo3D, ImageTo3DOptions
-from voxlume.pipelines.model_folder import IMAGE_ENCODER
+from voxlume.pipelines.model_folder import CAMERA_HEAD, IMAGE_ENCODER
 from voxlume.pipelines.presets import Preset
 from voxlume.sparse.tensor import CoordinateSet, SparseTensor
-from voxlume.training.config import FlowConfig
+from voxlume.training.camera_head import camera_errors, camera_loss
+from voxlume.training.config import CameraHeadStageConfig, FlowConfig
 from voxlume.training.data import Share, batch_on, rows_on
 from voxlume.training.export import write_model
 from voxlume.training.latents import LatentBatch, LatentStore
@@ -36,6 +38,7 @@ from voxlume.training.pictures import (
     PictureCache,
     PictureSource,
     Studio,
+    camera_numbers,
     encoder_input,
     fixed_cameras,
     surfaces,
@@ -71,6 +74,7 @@ class FlowContent:
     lanes : objects of each lane.
     noise : values, times and drops of each part, drawn beforehand.
     patches : int64 (b, k), the picture's patches that are shown; None shows all.
+    cameras : that the pictures were taken with, or None.
     """
 
     latents: LatentBatch
@@ -81,6 +85,7 @@ class FlowContent:
     times: dict[str, Tensor]
     kept: Tensor
     patches: Tensor | None = None
+    cameras: CameraTrue | None = None
 
     @property
     def token_lanes(self) -> list[int]:
@@ -90,7 +95,8 @@ class FlowContent:
 
 
 class FlowStage(Stage):
-    """The flow transformers that learn, and the image encoder before them.
+    """The flow transformers that learn, the image encoder before them, and where asked for a camera head
+    that learns with it.
 
     Parameters
     ----------
@@ -99,6 +105,7 @@ class FlowStage(Stage):
     source : where the pictures of these objects come from.
     encoder : a trained image encoder to begin with; None is a fresh one.
     finished : decoders and other networks of the model that are trained already; samples need them.
+    camera_head : its sizes, and the weights of its errors; None for a model without.
     """
 
     def __init__(
@@ -112,6 +119,7 @@ class FlowStage(Stage):
         source: PictureSource,
         encoder: ImageEncoder | None = None,
         finished: Mapping[str, nn.Module] | None = None,
+        camera_head: tuple[CameraHeadConfig, CameraHeadStageConfig] | None = None,
     ) -> None:
         super().__init__()
         unknown = set(config.train) - set(PARTS)
@@ -119,6 +127,11 @@ class FlowStage(Stage):
             raise VoxlumeError(f"cannot train {', '.join(sorted(unknown)) or 'nothing'}; choose of {PARTS}")
         if config.mirror and (tuple(config.train) != ("structure",) or not config.views):
             raise VoxlumeError("`mirror` is for train=structure and pictures drawn beforehand (views)")
+        if config.camera and (config.freeze_encoder or not config.views or camera_head is None):
+            raise VoxlumeError(
+                "`camera` is for models with a camera head, an encoder that learns with the flows, and "
+                "pictures drawn beforehand (views); beside a finished encoder the stage camera_head trains it"
+            )
         if not 0 <= config.drop_patches < 1:
             raise VoxlumeError(f"drop_patches = {config.drop_patches} is not possible; choose 0 to below 1")
         if latents.names != share.names:
@@ -141,6 +154,9 @@ class FlowStage(Stage):
         self.flows = nn.ModuleDict(
             {part: build(preset.networks[self.flow_keys[part]]) for part in PARTS if part in config.train}
         )
+        self.head, self.camera_weights = None, None
+        if config.camera and camera_head is not None:
+            self.head, self.camera_weights = CameraHead(camera_head[0]), camera_head[1]
         self.to(processes.device)
         self.source = source
         self.pictures: PictureCache | None = None
@@ -151,6 +167,8 @@ class FlowStage(Stage):
 
     def networks(self) -> dict[str, nn.Module]:
         named: dict[str, nn.Module] = {IMAGE_ENCODER: self.encoder}
+        if self.head is not None:
+            named[CAMERA_HEAD] = self.head
         return named | {self.flow_keys[part]: network for part, network in self.flows.items()}
 
     # -- batches -----------------------------------------------------------------------------------
@@ -169,12 +187,17 @@ class FlowStage(Stage):
         per_lane = len(objects) // len(own)
         generators = self._order.generators(step, device)
         pictures: Tensor
-        mirrored = None
+        mirrored = cameras = None
         if config.views:
             sides = 1 + config.mirror
             chosen = self._order.choices(step, config.views * sides)
             mirrored = [c % sides for c in chosen]
-            pictures = self._taken(objects, [c // sides for c in chosen], mirrored)
+            views = [c // sides for c in chosen]
+            pictures = self._taken(objects, views, mirrored)
+            if self.head is not None:
+                assert self.pictures is not None
+                true = CameraTrue.of(self.pictures.camera_batch(objects, views))
+                cameras = true.mirrored(rows_on(device, mirrored).bool())
         else:
             pictures = torch.cat(
                 [
@@ -185,6 +208,7 @@ class FlowStage(Stage):
         content = self._content(
             self.latents.batch(objects, mirrored), pictures, [per_lane] * len(own), generators
         )
+        content = replace(content, cameras=cameras)
         if config.drop_patches:
             content = replace(content, patches=self._shown_patches(step, per_lane, generators))
         return Batch(len(objects), sum(content.latents.lengths), content)
@@ -292,8 +316,11 @@ class FlowStage(Stage):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         content: FlowContent = batch.content
         losses = self._losses(content)
-        losses["loss"] = torch.stack(list(losses.values())).sum()
-        return losses
+        return losses | {"loss": self._total(losses)}
+
+    def _total(self, losses: Mapping[str, Tensor]) -> Tensor:
+        weights = {"camera": self.config.camera}
+        return torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
 
     def _losses(self, content: FlowContent) -> dict[str, Tensor]:
         if content.pictures.is_floating_point():
@@ -301,13 +328,16 @@ class FlowStage(Stage):
         else:
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
                 tokens = self.encoder(encoder_input(content.pictures))
+        losses = {}
+        if content.cameras is not None and self.head is not None and self.camera_weights is not None:
+            errors = camera_errors(self.head(tokens), content.cameras)
+            losses["camera"] = camera_loss(errors, self.camera_weights)
         if content.patches is not None:
             whole = 1 + self.encoder.config.registers
             rows = content.patches.unsqueeze(2).expand(-1, -1, tokens.shape[2])
             tokens = torch.cat([tokens[:, :whole], tokens[:, whole:].gather(1, rows)], 1)
         tokens = tokens * content.kept[:, None, None]
         condition = Condition(tokens.flatten(0, 1), (tokens.shape[1],) * len(tokens))
-        losses = {}
         for part, network in self.flows.items():
             assert isinstance(network, FlowTransformer)
             losses[part] = self._loss(part, network, content, condition)
@@ -343,17 +373,19 @@ class FlowStage(Stage):
             objects = list(range(min(MEASURED, len(store))))
             generator = torch.Generator(self.processes.device).manual_seed(0)
             shapes = surfaces(store.batch(objects), store.resolution)
-            pictures = self.studio.photograph(shapes, generator, self.config.picture_size)
-            batch = latents.batch(objects)
+            pictures = self.studio.pictures(shapes, generator, self.config.picture_size)
+            batch, cameras = latents.batch(objects), CameraTrue.of(camera_numbers(pictures.cameras))
             self._measured = [
-                self._content(batch, pictures, [len(objects)], [generator], time) for time in MEASURED_TIMES
+                replace(
+                    self._content(batch, pictures.rgb, [len(objects)], [generator], time), cameras=cameras
+                )
+                for time in MEASURED_TIMES
             ]
         sums: dict[str, Tensor] = {}
         for content in self._measured:
             for part, value in self._losses(content).items():
                 sums[part] = sums.get(part, torch.zeros_like(value)) + value / len(MEASURED_TIMES)
-        values = {part: float(value) for part, value in sums.items()}
-        return values | {"loss": sum(values.values())}
+        return {name: float(value) for name, value in (sums | {"loss": self._total(sums)}).items()}
 
     @torch.no_grad()
     def draw(self, path: Path) -> None:

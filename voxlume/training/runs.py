@@ -349,7 +349,7 @@ def _picture_source(run: Run, config: PictureConfig, share: Share, processes: Pr
         f"{processes.rank:03d}-of-{processes.count:03d}.safetensors",
         config.supersampling,
         config.seen_every if isinstance(config, ImageEncoderStageConfig) else 0,
-        isinstance(config, CameraHeadStageConfig),
+        isinstance(config, CameraHeadStageConfig) or (isinstance(config, FlowConfig) and config.camera > 0),
     )
 
 
@@ -373,7 +373,12 @@ def _flow_stage(
             sizes, model=replace(sizes.model, networks=sizes.model.networks | {IMAGE_ENCODER: encoder.config})
         )
     pictures = _picture_source(run, config, share, processes)
-    return FlowStage(sizes.model, config, latents, share, pair, processes, pictures, encoder, finished)
+    head = None
+    if sizes.camera_head is not None:
+        config_of_head = sizes.config(CAMERA_HEAD)
+        assert isinstance(config_of_head, CameraHeadConfig)
+        head = (config_of_head, sizes.camera_head)
+    return FlowStage(sizes.model, config, latents, share, pair, processes, pictures, encoder, finished, head)
 
 
 def _trained_vae(run: Run, stage: str) -> dict[str, nn.Module]:
@@ -467,19 +472,27 @@ def export(run: Run) -> dict[str, Any]:
                 f"the {part} flow has learned from another image encoder than the others: train it again "
                 "with theirs and freeze_encoder=true"
             )
-    checkpoint = run.checkpoint("camera_head")
+    checkpoint = _checkpoint_of_camera_head(run)
     if checkpoint.exists() or _model_with(run, [CAMERA_HEAD, IMAGE_ENCODER]):
         found = _networks(run, checkpoint, {CAMERA_HEAD: "head", IMAGE_ENCODER: "encoder"})
         if _alike(networks[IMAGE_ENCODER], found[IMAGE_ENCODER]):
             networks[CAMERA_HEAD] = found[CAMERA_HEAD]
         elif checkpoint.exists():
             raise VoxlumeError("the camera head has learned from another image encoder than the flows")
-        if checkpoint.exists():
+        if checkpoint == run.checkpoint("camera_head") and checkpoint.exists():
             history["camera_head"] = _history(checkpoint)
     target = run.out / "model"
     write_model(sizes.model, networks, Statistics.read(run.out / "latents"), target, {"training": history})
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     return {"finished": True, "model": str(target), "megabytes": round(size / 1e6, 1)}
+
+
+def _checkpoint_of_camera_head(run: Run) -> Path:
+    """Where a camera head's weights are, or would be: of its own stage, or of flows that it learned with."""
+    own = run.checkpoint("camera_head")
+    flows = [path for path in map(run.checkpoint_of_flow, PARTS) if path.exists()]
+    beside = [path for path in flows if any(name.startswith("head.") for name in stored_names(path))]
+    return own if own.exists() or not beside else beside[0]
 
 
 def _alike(one: nn.Module, other: nn.Module) -> bool:
