@@ -21,6 +21,7 @@ from voxlume.errors import Cancelled, MemoryBudgetError, ModelFileError, VoxelFi
 from voxlume.flow.forecast import Forecast
 from voxlume.flow.sampler import SamplingParameters
 from voxlume.ovoxel.grid import OVoxel
+from voxlume.ovoxel.index import VoxelIndex
 from voxlume.pipelines import stages
 from voxlume.pipelines.image_to_3d import Generated, ImageTo3D, ImageTo3DOptions, SamplerOptions
 from voxlume.pipelines.pipeline_type import parse_type, type_of_resolution
@@ -437,6 +438,29 @@ def run_model(folder: Path, picture: Array, options: ImageTo3DOptions) -> list[G
     return ImageTo3D.from_pretrained(folder, device="cpu").run(picture, options)
 
 
+def test_surfaces_are_mended_where_model_or_caller_say_so(
+    changed: Callable[..., Path], tiny_model: Path, picture: Array, quick: Options
+) -> None:
+    mending = changed(lambda args: args.update(mend=True))
+    as_it_is, wanted, by_model, refused = (
+        run_model(folder, picture, quick(pipeline_type="512", mend=mend))[0].ovoxel
+        for folder, mend in ((tiny_model, None), (tiny_model, True), (mending, None), (mending, False))
+    )
+    for one, other in ((as_it_is, refused), (wanted, by_model)):
+        assert np.array_equal(one.coords, other.coords)
+        assert np.array_equal(one.intersected, other.intersected)
+    assert not np.array_equal(as_it_is.intersected, wanted.intersected)
+    rows = VoxelIndex(wanted.coords).find(as_it_is.coords)
+    assert (rows >= 0).all()
+    assert len(wanted) > len(as_it_is)
+    assert as_it_is.attributes is not None
+    assert wanted.attributes is not None
+    assert np.array_equal(wanted.attributes[rows], as_it_is.attributes)
+    assert np.array_equal(wanted.dual_vertices[rows], as_it_is.dual_vertices)
+    assert wanted.splitting_weights is not None
+    assert (wanted.splitting_weights > 0).all()
+
+
 def test_a_missing_network_is_named_before_any_work(
     changed: Callable[..., Path], picture: Array, quick: Options
 ) -> None:
@@ -466,6 +490,7 @@ def test_a_missing_network_is_named_before_any_work(
         (lambda a: a.update(base_resolution=-1), "base_resolution"),
         (lambda a: a["shape_slat_sampler"]["params"].update(votes=0), "votes = 0"),
         (lambda a: a["shape_slat_sampler"]["params"].update(temperature=9), "temperature = 9"),
+        (lambda a: a.update(mend="yes"), "mend = 'yes'"),
     ],
 )
 def test_wrong_descriptions(

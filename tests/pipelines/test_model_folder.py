@@ -165,6 +165,8 @@ def test_a_published_description() -> None:
     assert config.shape_normalization is not None
     assert config.shape_normalization.std == (1.0, 2.5)
     assert config.default_type == "1024_cascade"
+    assert not config.mend
+    assert parse_pipeline({"args": args | {"mend": True}}).mend
 
 
 # -- the image encoder -----------------------------------------------------------------------------

@@ -54,6 +54,8 @@ class Generate:
     """Also make the material."""
     outline: bool = True
     """Keep the shape inside the object's outline, with a model that tells where pictures are taken from."""
+    mend: bool | None = None
+    """Close small holes that the decoder leaves; by default what the model says."""
     forecast: bool = False
     """Extrapolate about half of the steps: faster, slightly different."""
     export: Annotated[ExportOptions, tyro.conf.arg(name="")] = field(default_factory=ExportOptions)
@@ -129,6 +131,7 @@ class Generate:
             refine=self.refine,
             material=self.texture,
             outline=self.outline,
+            mend=self.mend,
             views=self.views,
             background=self.background,
             forecast=Forecast() if self.forecast else None,

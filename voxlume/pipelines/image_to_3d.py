@@ -101,6 +101,8 @@ class ImageTo3DOptions:
     material : False makes bare geometry.
     outline : keep structures inside the object's outline in the pictures, where the model tells where they
         were taken from; see :mod:`.outline`.
+    mend : close small holes of the decoded surface, see :mod:`voxlume.ovoxel.mend`; None is the model's
+        default.
     views, background, forecast : see :class:`.stages.Sampling` and :mod:`.preprocess`.
     structure, shape, material_sampler : the samplers.
     """
@@ -112,6 +114,7 @@ class ImageTo3DOptions:
     refine: int = 0
     material: bool = True
     outline: bool = True
+    mend: bool | None = None
     views: Views = "cycle"
     background: Background = "auto"
     forecast: Forecast | None = None
@@ -247,7 +250,9 @@ class ImageTo3D:
             materials = sampled
         results = []
         for seed, structure, shape, material in zip(seeds, structures, shapes, materials, strict=True):
-            ovoxel, warnings = check_ovoxel(stages.decode(self.networks, shape, material, progress))
+            ovoxel, warnings = check_ovoxel(
+                stages.decode(self.networks, shape, material, progress, options.mend)
+            )
             results.append(Generated(seed, ovoxel, structure, shape, material, tuple(warnings)))
         return results
 

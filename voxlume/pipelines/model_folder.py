@@ -80,6 +80,8 @@ class PipelineConfig:
     base_resolution : the O-Voxel grid of the low-resolution networks, half that of the others. Ours; a
         published file does not have it and means 512.
     image_sizes : picture size in pixels for the low- and the high-resolution networks. Ours, as above.
+    mend : close small holes of decoded surfaces, see :mod:`voxlume.ovoxel.mend`. Ours; published models do
+        without.
     """
 
     models: Mapping[str, str]
@@ -93,6 +95,7 @@ class PipelineConfig:
     image_sizes: tuple[int, int] = (512, 1024)
     image_encoder: str = "DinoV3FeatureExtractor"
     image_encoder_args: Mapping[str, Any] = field(default_factory=dict)
+    mend: bool = False
 
 
 class Files(Protocol):
@@ -376,6 +379,9 @@ def parse_pipeline(content: Mapping[str, Any]) -> PipelineConfig:
     base = args.get("base_resolution", PUBLISHED_BASE_RESOLUTION)
     if not isinstance(sizes, list) or len(sizes) != 2 or not all(_is_count(s, 4096) for s in sizes):
         raise ValueError(f"image_sizes = {sizes!r} must be two picture sizes in pixels")
+    mend = args.get("mend", False)
+    if not isinstance(mend, bool):
+        raise ValueError(f"mend = {mend!r} must be true or false")
     if not _is_count(base, 1 << 14):
         raise ValueError(f"base_resolution = {base!r} must be a grid size")
     return PipelineConfig(
@@ -390,6 +396,7 @@ def parse_pipeline(content: Mapping[str, Any]) -> PipelineConfig:
         image_sizes=(sizes[0], sizes[1]),
         image_encoder=str(encoder.get("name", "DinoV3FeatureExtractor")),
         image_encoder_args=encoder_args,
+        mend=mend,
     )
 
 

@@ -45,6 +45,7 @@ class Preset:
     structure_sampler: SamplingParameters = PUBLISHED_STRUCTURE
     shape_sampler: SamplingParameters = PUBLISHED_SHAPE
     material_sampler: SamplingParameters = PUBLISHED_MATERIAL
+    mend: bool = False
 
     @property
     def default_type(self) -> str:
@@ -155,6 +156,7 @@ def nano() -> Preset:
         structure_sampler=replace(PUBLISHED_STRUCTURE, steps=6, guidance_rescale=0.0, votes=6, mirrored=True),
         shape_sampler=replace(PUBLISHED_SHAPE, steps=8, guidance_strength=1.0, temperature=0.8),
         material_sampler=replace(PUBLISHED_MATERIAL, steps=2, votes=4),
+        mend=True,
     )
 
 
@@ -276,6 +278,8 @@ def _description(
         args["sparse_structure_sampler"] = _sampler(preset.structure_sampler)
         args["shape_slat_sampler"] = _sampler(preset.shape_sampler)
         args["default_pipeline_type"] = preset.default_type
+        if preset.mend:
+            args["mend"] = True
     return {"name": "TexturingPipeline" if texturing else "ImageTo3DPipeline", "args": args}
 
 

@@ -41,6 +41,7 @@ from voxlume.models.sc_vae import (
 from voxlume.models.structure_vae import StructureDecoder, StructureDecoderConfig
 from voxlume.models.subdivision import rows_in, subdivision_masks, subdivisions_to
 from voxlume.ovoxel.grid import OVoxel
+from voxlume.ovoxel.mend import mended
 from voxlume.pipelines.memory import (
     Networks,
     decoder_bytes,
@@ -531,8 +532,13 @@ def decode(
     shape: Latent,
     material: Latent | None = None,
     progress: Progress | None = None,
+    mend: bool | None = None,
 ) -> OVoxel:
     """A shape, and its material if there is one, as O-Voxel on the decoded grid, in lexicographic order.
+
+    Parameters
+    ----------
+    mend : close small holes, see :mod:`voxlume.ovoxel.mend`; None is what the model says.
 
     Raises
     ------
@@ -556,15 +562,19 @@ def decode(
             guide = subdivisions_to(decoded.output.cache, len(decoded.masks))
             raw = _decode_material(networks, latent, material, guide, working)
             attributes = material_attributes(raw.features[rows_in(coords, raw.coords)])[order]
-    report(progress, 2, 2, "decoding")
-    return OVoxel(
+    logits = grid.intersected_logits[order].float().cpu().numpy()
+    ovoxel = OVoxel(
         resolution=shape.resolution * upsampling_factor(networks),
         coords=coords[order][:, 1:].cpu().numpy(),
         dual_vertices=grid.dual_vertices[order].float().cpu().numpy(),
-        intersected=(grid.intersected_logits > 0)[order].cpu().numpy(),
+        intersected=logits > 0,
         splitting_weights=grid.splitting_weights[order].float().cpu().numpy(),
         attributes=None if attributes is None else attributes.float().clamp(0, 1).cpu().numpy(),
     )
+    if networks.folder.config.mend if mend is None else mend:
+        ovoxel = mended(ovoxel, logits)
+    report(progress, 2, 2, "decoding")
+    return ovoxel
 
 
 def _decode_shape(networks: Networks, latent: SparseTensor, working: float) -> Decoded:

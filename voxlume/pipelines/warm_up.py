@@ -15,6 +15,7 @@ from voxlume.mesh.export import ExportOptions, export
 from voxlume.mesh.read import load
 from voxlume.mesh.textured import TexturedOptions
 from voxlume.ovoxel.grid import OVoxel
+from voxlume.ovoxel.mend import mended
 from voxlume.pipelines.sanity import check_ovoxel
 from voxlume.progress import Progress, report
 from voxlume.render.picture import contact_sheet
@@ -33,7 +34,9 @@ def warm_up(progress: Progress | None = None) -> None:
         # The second has more voxels than texels, and a pattern as fine.
         for done, (alpha, texture_size) in enumerate(((0.3, 128), (1.0, 64))):
             report(progress, done, 2, "compiling")
-            ovoxel, _ = check_ovoxel(small_object(alpha))
+            decoded = small_object(alpha)
+            logits = np.where(decoded.intersected, np.float32(4), np.float32(-4))
+            ovoxel, _ = check_ovoxel(mended(decoded, logits))
             path = Path(folder) / "object.glb"
             options = ExportOptions(TexturedOptions(faces=1000, texture_size=texture_size))
             asset = export(ovoxel, path, options).asset
