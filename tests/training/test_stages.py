@@ -44,6 +44,7 @@ from voxlume.training.runs import VAE_KEYS, Run, run_stage
 from voxlume.training.sc_vae import MaterialVaeStage, ShapeVaeStage
 from voxlume.training.stage import Stage
 from voxlume.training.structure_vae import StructureVaeStage
+from voxlume.training.variation import varied
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 
@@ -502,6 +503,34 @@ def test_an_encoder_learns_where_pictures_were_taken_from(run: Run, model: Path,
     for changes in ({"freeze_encoder": True}, {"views": 0}, {}):  # `flow_stage` knows no head
         with pytest.raises(VoxlumeError, match="`camera` is for"):
             flow_stage(run, camera=0.5, **changes)
+
+
+def test_colours_vary_from_step_to_step(run: Run) -> None:
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randint(1, 256, (40, 16, 16, 3), generator=generator, dtype=torch.uint8)
+    pictures[:, :, :5] = 0
+    seen = varied(pictures, generator, 0.7)
+    assert torch.equal((seen > 0).any(3), (pictures > 0).any(3))
+    moved = (seen.float() - pictures.float()).abs().mean((1, 2, 3))
+    assert moved.min() > 2
+    assert 8 < moved.mean() < 60
+    assert torch.equal(varied(pictures, generator, 0.0), pictures)
+    grey = pictures[..., :1].expand(-1, -1, -1, 3).contiguous()
+    mixed = varied(grey, torch.Generator().manual_seed(1), 0.05).float()
+    assert (mixed.amax(3) - mixed.amin(3)).mean() < 3  # what is grey stays nearly grey
+    stage = flow_stage(run, train=("structure",), vary=0.7)
+    first, same, other = (stage.prepare(step, 1).content for step in (0, 0, 1))
+    assert torch.equal(first.pictures, same.pictures)
+    assert stage.pictures is not None
+    assert not any((stage.pictures.rgb.flatten(0, 1) == p).flatten(1).all(1).any() for p in first.pictures)
+    assert not torch.equal(first.pictures, other.pictures)
+    for changes in (
+        {},
+        {"train": ("structure",), "freeze_encoder": True},
+        {"train": ("structure",), "vary": 2},
+    ):
+        with pytest.raises(VoxlumeError, match="vary = "):
+            flow_stage(run, **{"vary": 0.5, **changes})
 
 
 def test_pictures_in_a_mirror_have_cameras_in_a_mirror(run: Run) -> None:

@@ -204,6 +204,8 @@ class FlowConfig(PictureConfig):
     mirror : show every second object in a mirror; where the structures alone are trained.
     camera : weight of what a camera head tells wrong, which then learns with the encoder and the flows, so
         that the tokens say which way an object faces; 0 is none.
+    vary : how strongly the colours of the pictures vary, from step to step, 0 to 1; where the encoder learns
+        and structures alone are trained. See :mod:`.variation`.
     """
 
     train: tuple[str, ...] = ("structure", "shape", "material")
@@ -212,6 +214,7 @@ class FlowConfig(PictureConfig):
     drop_patches: float = 0.0
     mirror: bool = False
     camera: float = 0.0
+    vary: float = 0.0
 
 
 def overridden(config: Config, values: Mapping[str, str]) -> Config:

@@ -46,6 +46,7 @@ from voxlume.training.pictures import (
     write_png,
 )
 from voxlume.training.stage import Batch, Stage
+from voxlume.training.variation import varied
 
 PARTS = ("structure", "shape", "material")
 
@@ -125,8 +126,14 @@ class FlowStage(Stage):
         unknown = set(config.train) - set(PARTS)
         if unknown or not config.train:
             raise VoxlumeError(f"cannot train {', '.join(sorted(unknown)) or 'nothing'}; choose of {PARTS}")
-        if config.mirror and (tuple(config.train) != ("structure",) or not config.views):
+        alone = tuple(config.train) == ("structure",)
+        if config.mirror and not (alone and config.views):
             raise VoxlumeError("`mirror` is for train=structure and pictures drawn beforehand (views)")
+        if not 0 <= config.vary <= 1 or (config.vary and (config.freeze_encoder or not alone)):
+            raise VoxlumeError(
+                f"vary = {config.vary} is not possible: 0 to 1, and above 0 with train=structure and an "
+                "encoder that learns"
+            )
         if config.camera and (config.freeze_encoder or not config.views or camera_head is None):
             raise VoxlumeError(
                 "`camera` is for models with a camera head, an encoder that learns with the flows, and "
@@ -205,6 +212,9 @@ class FlowStage(Stage):
                     for i, generator in enumerate(generators)
                 ]
             )
+        if config.vary:
+            lanes_of = zip(pictures.split(per_lane), generators, strict=True)
+            pictures = torch.cat([varied(part, generator, config.vary) for part, generator in lanes_of])
         content = self._content(
             self.latents.batch(objects, mirrored), pictures, [per_lane] * len(own), generators
         )
