@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,12 +60,11 @@ def mended(ovoxel: OVoxel, logits: NDArray[np.float32]) -> OVoxel:
 def with_missing_voxels(ovoxel: OVoxel, logits: NDArray[np.float32]) -> tuple[OVoxel, NDArray[np.float32]]:
     """Add the voxels without which a crossed edge has no quad, each like the mean of its neighbours."""
     index = VoxelIndex(ovoxel.coords)
-    neighbors = forward_neighbors(index.keys)
+    lacking = np.zeros((len(ovoxel), 3), np.bool_)
+    _find_lacking(forward_neighbors(index.keys), logits, np.array(RING_AXES, np.int64), lacking)
     wanted = []
     for axis, (s, t) in enumerate(RING_AXES):
-        beside, above = neighbors[:, s], neighbors[:, t]
-        has_quad = (beside >= 0) & (above >= 0) & (neighbors[beside, t] >= 0)
-        keys = index.keys[(logits[:, axis] > 0) & ~has_quad]
+        keys = index.keys[lacking[:, axis]]
         wanted += [keys + KEY_STEPS[s], keys + KEY_STEPS[t], keys + KEY_STEPS[s] + KEY_STEPS[t]]
     coords = _unpacked(np.unique(np.concatenate(wanted)))
     coords = coords[(coords < ovoxel.resolution).all(1)]
@@ -86,16 +86,22 @@ def with_missing_voxels(ovoxel: OVoxel, logits: NDArray[np.float32]) -> tuple[OV
             mean += (here * part[rows].T).T
     place = (place / share[:, None]).clip(0, 1)
     rows = np.searchsorted(index.keys, pack_keys(coords))
-    new = [np.insert(part, rows, (mean.T / share).T, 0) for part, mean in zip(carried, means, strict=True)]
+    order = np.insert(np.arange(len(ovoxel)), rows, len(ovoxel) + np.arange(len(coords)))
+
+    def merged(old: NDArray[Any], new: NDArray[Any] | float) -> NDArray[Any]:
+        added = np.broadcast_to(np.asarray(new, old.dtype), (len(coords), *old.shape[1:]))
+        return np.concatenate([old, added])[order]
+
+    new = [merged(part, (mean.T / share).T) for part, mean in zip(carried, means, strict=True)]
     whole = replace(
         ovoxel,
-        coords=np.insert(ovoxel.coords, rows, coords, 0),
-        dual_vertices=np.insert(positions, rows, place, 0),
-        intersected=np.insert(ovoxel.intersected, rows, False, 0),
+        coords=merged(ovoxel.coords, coords),
+        dual_vertices=merged(positions, place),
+        intersected=merged(ovoxel.intersected, False),
         splitting_weights=None if weights is None else new[0],
         attributes=None if attributes is None else new[-1],
     )
-    return whole, np.insert(logits, rows, UNSEEN, 0)
+    return whole, merged(logits, UNSEEN)
 
 
 def _unpacked(keys: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -114,6 +120,20 @@ def _sides_of(neighbors: NDArray[np.int32], voxel: int, s: int, t: int) -> tuple
     if beside < 0 or above < 0 or neighbors[beside, t] < 0:
         return -1, -1
     return beside, above
+
+
+@kernel
+def _find_lacking(
+    neighbors: NDArray[np.int32],
+    logits: NDArray[np.float32],
+    ring: NDArray[np.int64],
+    lacking: NDArray[np.bool_],
+) -> None:
+    """Which crossed edges, (n, 3), have no quad."""
+    for voxel in range(len(neighbors)):
+        for axis in range(3):
+            if logits[voxel, axis] > 0:
+                lacking[voxel, axis] = _sides_of(neighbors, voxel, ring[axis, 0], ring[axis, 1])[0] < 0
 
 
 @kernel
