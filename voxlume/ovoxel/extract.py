@@ -251,7 +251,7 @@ def extract_quads(
 
 
 @inner_kernel
-def _quad_at(neighbors: NDArray[np.int32], voxel: int, axis: int) -> tuple[int, int, int]:
+def quad_at(neighbors: NDArray[np.int32], voxel: int, axis: int) -> tuple[int, int, int]:
     """The three other corners around the edge of ``voxel`` along ``axis``; the second is -1 if any lacks."""
     beside = neighbors[voxel, RING_AXES[axis][0]]
     above = neighbors[voxel, RING_AXES[axis][1]]
@@ -271,7 +271,7 @@ def _count_quads(
         count = 0
         for voxel in range(bounds[part], bounds[part + 1]):
             for axis in range(3):
-                if intersected[voxel, axis] and _quad_at(neighbors, voxel, axis)[1] >= 0:
+                if intersected[voxel, axis] and quad_at(neighbors, voxel, axis)[1] >= 0:
                     count += 1
         counts[part] = count
 
@@ -291,7 +291,7 @@ def _write_quads(
             for axis in range(3):
                 if not intersected[voxel, axis]:
                     continue
-                beside, opposite, above = _quad_at(neighbors, voxel, axis)
+                beside, opposite, above = quad_at(neighbors, voxel, axis)
                 if opposite >= 0:
                     quads[row, 0] = voxel
                     quads[row, 1] = beside

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxlume.jit import inner_kernel, kernel
-from voxlume.ovoxel.extract import RING_AXES
+from voxlume.ovoxel.extract import RING_AXES, quad_at
 from voxlume.ovoxel.grid import OVoxel
-from voxlume.ovoxel.index import KEY_STEPS, VoxelIndex, forward_neighbors, pack_keys
+from voxlume.ovoxel.index import VoxelIndex, forward_neighbors, pack_keys
 
 UNSEEN = -0.5
 """The logit of a crossed edge that belongs to an added voxel, of which the decoder said nothing."""
@@ -50,10 +50,10 @@ def mended(ovoxel: OVoxel, logits: NDArray[np.float32]) -> OVoxel:
     """
     whole, logits = with_missing_voxels(ovoxel, logits)
     neighbors = forward_neighbors(pack_keys(whole.coords))
-    crossed, ring = logits > 0, np.array(RING_AXES, np.int64)
+    crossed = logits > 0
     odd = np.zeros((len(whole), 3), np.bool_)
-    _count_sides(neighbors, crossed, ring, odd)
-    _sweep(neighbors, logits, ring, crossed, odd)
+    _count_sides(neighbors, crossed, odd)
+    _sweep(neighbors, logits, crossed, odd)
     return replace(whole, intersected=crossed)
 
 
@@ -61,12 +61,12 @@ def with_missing_voxels(ovoxel: OVoxel, logits: NDArray[np.float32]) -> tuple[OV
     """Add the voxels without which a crossed edge has no quad, each like the mean of its neighbours."""
     index = VoxelIndex(ovoxel.coords)
     lacking = np.zeros((len(ovoxel), 3), np.bool_)
-    _find_lacking(forward_neighbors(index.keys), logits, np.array(RING_AXES, np.int64), lacking)
-    wanted = []
+    _find_lacking(forward_neighbors(index.keys), logits, lacking)
+    steps, wanted = np.eye(3, dtype=np.int32), []
     for axis, (s, t) in enumerate(RING_AXES):
-        keys = index.keys[lacking[:, axis]]
-        wanted += [keys + KEY_STEPS[s], keys + KEY_STEPS[t], keys + KEY_STEPS[s] + KEY_STEPS[t]]
-    coords = _unpacked(np.unique(np.concatenate(wanted)))
+        corner = ovoxel.coords[lacking[:, axis]]
+        wanted += [corner + steps[s], corner + steps[t], corner + steps[s] + steps[t]]
+    coords = np.unique(np.concatenate(wanted), axis=0)
     coords = coords[(coords < ovoxel.resolution).all(1)]
     coords = coords[index.find(coords) < 0]
     if not len(coords):
@@ -104,63 +104,48 @@ def with_missing_voxels(ovoxel: OVoxel, logits: NDArray[np.float32]) -> tuple[OV
     return whole, merged(logits, UNSEEN)
 
 
-def _unpacked(keys: NDArray[np.int64]) -> NDArray[np.int32]:
-    x, y = keys // KEY_STEPS[0], keys // KEY_STEPS[1] % (KEY_STEPS[0] // KEY_STEPS[1])
-    return np.stack([x, y, keys % KEY_STEPS[1]], 1).astype(np.int32)
-
-
 @inner_kernel
-def _sides_of(neighbors: NDArray[np.int32], voxel: int, s: int, t: int) -> tuple[int, int]:
-    """The voxels one step along s and along t from a voxel whose edge has a quad; -1 if it has none.
-
-    Its four sides are the steps along s from the voxel and from the one along t, and those along t from the
-    voxel and from the one along s.
-    """
-    beside, above = neighbors[voxel, s], neighbors[voxel, t]
-    if beside < 0 or above < 0 or neighbors[beside, t] < 0:
-        return -1, -1
-    return beside, above
+def _turn_sides(odd: NDArray[np.bool_], voxel: int, axis: int, beside: int, above: int) -> None:
+    """A quad comes or goes: each of its sides, a step from one of its voxels, has one more or one less."""
+    s, t = RING_AXES[axis]
+    odd[voxel, s] ^= True
+    odd[above, s] ^= True
+    odd[voxel, t] ^= True
+    odd[beside, t] ^= True
 
 
 @kernel
 def _find_lacking(
     neighbors: NDArray[np.int32],
     logits: NDArray[np.float32],
-    ring: NDArray[np.int64],
     lacking: NDArray[np.bool_],
 ) -> None:
     """Which crossed edges, (n, 3), have no quad."""
     for voxel in range(len(neighbors)):
         for axis in range(3):
             if logits[voxel, axis] > 0:
-                lacking[voxel, axis] = _sides_of(neighbors, voxel, ring[axis, 0], ring[axis, 1])[0] < 0
+                lacking[voxel, axis] = quad_at(neighbors, voxel, axis)[1] < 0
 
 
 @kernel
 def _count_sides(
     neighbors: NDArray[np.int32],
     crossed: NDArray[np.bool_],
-    ring: NDArray[np.int64],
     odd: NDArray[np.bool_],
 ) -> None:
     """Which sides, (n, 3) steps from a voxel, belong to an odd number of quads."""
     for voxel in range(len(neighbors)):
         for axis in range(3):
             if crossed[voxel, axis]:
-                s, t = ring[axis, 0], ring[axis, 1]
-                beside, above = _sides_of(neighbors, voxel, s, t)
-                if beside >= 0:
-                    odd[voxel, s] ^= True
-                    odd[above, s] ^= True
-                    odd[voxel, t] ^= True
-                    odd[beside, t] ^= True
+                beside, opposite, above = quad_at(neighbors, voxel, axis)
+                if opposite >= 0:
+                    _turn_sides(odd, voxel, axis, beside, above)
 
 
 @kernel
 def _sweep(
     neighbors: NDArray[np.int32],
     logits: NDArray[np.float32],
-    ring: NDArray[np.int64],
     crossed: NDArray[np.bool_],
     odd: NDArray[np.bool_],
 ) -> None:
@@ -172,10 +157,10 @@ def _sweep(
                 logit = logits[voxel, axis]
                 if crossed[voxel, axis] != (logit > 0):
                     continue  # has changed
-                s, t = ring[axis, 0], ring[axis, 1]
-                beside, above = _sides_of(neighbors, voxel, s, t)
-                if beside < 0:
+                beside, opposite, above = quad_at(neighbors, voxel, axis)
+                if opposite < 0:
                     continue
+                s, t = RING_AXES[axis]
                 count = int(odd[voxel, s]) + int(odd[above, s]) + int(odd[voxel, t]) + int(odd[beside, t])
                 gain = 2.0 * count - 4.0  # sides mended less sides spoiled
                 if crossed[voxel, axis]:
@@ -184,10 +169,7 @@ def _sweep(
                     worth = ADDING * gain + logit + (CORNER if count >= 2 else 0.0)
                 if worth > 0:
                     crossed[voxel, axis] ^= True
-                    odd[voxel, s] ^= True
-                    odd[above, s] ^= True
-                    odd[voxel, t] ^= True
-                    odd[beside, t] ^= True
+                    _turn_sides(odd, voxel, axis, beside, above)
                     changes += 1
         if changes == 0:
             break
