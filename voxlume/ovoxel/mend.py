@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxlume.jit import inner_kernel, kernel
+from voxlume.jit import inner_kernel, kernel, threads_for
 from voxlume.ovoxel.extract import RING_AXES, quad_at
 from voxlume.ovoxel.grid import OVoxel
 from voxlume.ovoxel.index import VoxelIndex, forward_neighbors, pack_keys
@@ -66,8 +66,9 @@ def with_missing_voxels(ovoxel: OVoxel, logits: NDArray[np.float32]) -> tuple[OV
     for axis, (s, t) in enumerate(RING_AXES):
         corner = ovoxel.coords[lacking[:, axis]]
         wanted += [corner + steps[s], corner + steps[t], corner + steps[s] + steps[t]]
-    coords = np.unique(np.concatenate(wanted), axis=0)
+    coords = np.concatenate(wanted)
     coords = coords[(coords < ovoxel.resolution).all(1)]
+    coords = coords[np.unique(pack_keys(coords), return_index=True)[1]]
     coords = coords[index.find(coords) < 0]
     if not len(coords):
         return ovoxel, logits
@@ -77,20 +78,21 @@ def with_missing_voxels(ovoxel: OVoxel, logits: NDArray[np.float32]) -> tuple[OV
     share = np.zeros(len(coords))
     place = np.zeros((len(coords), 3))
     means = [np.zeros((len(coords), *part.shape[1:])) for part in carried]
-    for step, weight in near:
-        rows = index.find(coords + step)
-        here = np.where(rows >= 0, weight, 0.0)
-        share += here
-        place += here[:, None] * (step + positions[rows])
-        for mean, part in zip(means, carried, strict=True):
-            mean += (here * part[rows].T).T
+    with threads_for(len(coords)):
+        for step, weight in near:
+            rows = index.find(coords + step)
+            here = np.where(rows >= 0, weight, 0.0)
+            share += here
+            place += here[:, None] * (step + positions[rows])
+            for mean, part in zip(means, carried, strict=True):
+                mean += (here * part[rows].T).T
     place = (place / share[:, None]).clip(0, 1)
     rows = np.searchsorted(index.keys, pack_keys(coords))
     order = np.insert(np.arange(len(ovoxel)), rows, len(ovoxel) + np.arange(len(coords)))
 
     def merged(old: NDArray[Any], new: NDArray[Any] | float) -> NDArray[Any]:
         added = np.broadcast_to(np.asarray(new, old.dtype), (len(coords), *old.shape[1:]))
-        return np.concatenate([old, added])[order]
+        return np.concatenate([old, added]).take(order, axis=0)
 
     new = [merged(part, (mean.T / share).T) for part, mean in zip(carried, means, strict=True)]
     whole = replace(
@@ -112,6 +114,15 @@ def _turn_sides(odd: NDArray[np.bool_], voxel: int, axis: int, beside: int, abov
     odd[above, s] ^= True
     odd[voxel, t] ^= True
     odd[beside, t] ^= True
+
+
+@inner_kernel
+def _ask_again(due: NDArray[np.bool_], behind: NDArray[np.int32], voxel: int, axis: int) -> None:
+    """The voxels whose quads have this side, a step along ``axis`` from a voxel."""
+    due[voxel] = True
+    for across in range(3):
+        if across != axis and behind[voxel, across] >= 0:
+            due[behind[voxel, across]] = True
 
 
 @kernel
@@ -150,9 +161,18 @@ def _sweep(
     odd: NDArray[np.bool_],
 ) -> None:
     """Change crossings, each at most once, until nothing is worth it."""
+    behind = np.full(neighbors.shape, -1, np.int32)
+    for voxel in range(len(neighbors)):
+        for axis in range(3):
+            if neighbors[voxel, axis] >= 0:
+                behind[neighbors[voxel, axis], axis] = voxel
+    due = np.ones(len(neighbors), np.bool_)  # voxels near which something has changed
     for _ in range(SWEEPS):
         changes = 0
         for voxel in range(len(neighbors)):
+            if not due[voxel]:
+                continue
+            due[voxel] = False
             for axis in range(3):
                 logit = logits[voxel, axis]
                 if crossed[voxel, axis] != (logit > 0):
@@ -170,6 +190,10 @@ def _sweep(
                 if worth > 0:
                     crossed[voxel, axis] ^= True
                     _turn_sides(odd, voxel, axis, beside, above)
+                    _ask_again(due, behind, voxel, s)
+                    _ask_again(due, behind, above, s)
+                    _ask_again(due, behind, voxel, t)
+                    _ask_again(due, behind, beside, t)
                     changes += 1
         if changes == 0:
             break
