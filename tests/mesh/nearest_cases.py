@@ -47,6 +47,7 @@ def cases(device: str, size: int, count: int) -> Iterator[tuple[str, float]]:
     points = rng.uniform([-1, -1, 2], [size + 1, size + 1, 7], (count, 3))
     points[0], points[1] = np.nan, 40.0  # nowhere, and too far away
     upright = rng.normal(0, 0.3, points.shape) + [0, 0, 1] * rng.choice([-1, 1], (count, 1))
+    upright[::3] = 0  # parts that cannot tell their sides
     for name, normals in (("nearest", None), ("facing", upright)):
         face, weights = source.nearest(points, normals)
         own = None if normals is None else torch.as_tensor(normals)

@@ -26,11 +26,13 @@ def source(voxels: OVoxel) -> SourceSurface:
 
 
 def _questions(source: SourceSurface, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points near the surface and farther off, with normals of all directions."""
+    """Points near the surface and farther off, with normals of all directions and some of zeros."""
     random = np.random.default_rng(5)
     at = source.vertices[source.faces[random.integers(0, len(source.faces), count)]].mean(axis=1)
     spread = random.choice([0.05, 0.5, 3.0, 12.0], (count, 1))
-    return at + spread * random.normal(size=(count, 3)), random.normal(size=(count, 3))
+    points, normals = at + spread * random.normal(size=(count, 3)), random.normal(size=(count, 3))
+    normals[::3] = 0
+    return points, normals
 
 
 @pytest.mark.parametrize("facing", [False, True])

@@ -99,7 +99,8 @@ class SourceSurface:
         ----------
         points : float64 (k, 3).
         normals : float64 (k, 3); with them, the nearest face on the same side (at less than a right angle),
-            unless only others are near: a point near one side of a thin wall does not find the other.
+            unless only others are near: a point near one side of a thin wall does not find the other. One
+            of zeros has no side.
 
         Returns
         -------
@@ -331,11 +332,12 @@ def _nearest_faces(
     face: NDArray[np.int32],
     weights: NDArray[np.float64],
 ) -> None:
-    facing = len(normals) > 0
     for row in prange(len(points)):
         x, y, z = points[row, 0], points[row, 1], points[row, 2]
         if not abs(x) + abs(y) + abs(z) < LARGEST_POINT:
             continue
+        # Without a direction no face looks its way, and the nearest one is the answer.
+        facing = len(normals) > 0 and (normals[row, 0] != 0 or normals[row, 1] != 0 or normals[row, 2] != 0)
         near_any, near_facing = np.inf, np.inf
         any_face, facing_face = -1, -1
         any_s, any_t, facing_s, facing_t = 0.0, 0.0, 0.0, 0.0

@@ -273,7 +273,9 @@ def _nearest_kernel(
                 j += 1
             i += 1
         if FACING:
-            enough = near_facing <= radius * radius
+            # Without a direction no face looks its way, and the nearest one is the answer.
+            sided = (nx != 0) | (ny != 0) | (nz != 0)
+            enough = tl.where(sided, near_facing, near_any) <= radius * radius
             patience = tl.maximum(_PATIENCE * tl.sqrt(near_any), 2.0)
             enough = enough | ((near_any < far) & (radius >= patience))
         else:
