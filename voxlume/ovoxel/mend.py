@@ -107,22 +107,19 @@ def with_missing_voxels(ovoxel: OVoxel, logits: NDArray[np.float32]) -> tuple[OV
 
 
 @inner_kernel
-def _turn_sides(odd: NDArray[np.bool_], voxel: int, axis: int, beside: int, above: int) -> None:
-    """A quad comes or goes: each of its sides, a step from one of its voxels, has one more or one less."""
+def _sides(voxel: int, axis: int, beside: int, above: int) -> tuple[tuple[int, int], ...]:
+    """A quad's four sides, each a step along an axis from one of its voxels."""
     s, t = RING_AXES[axis]
-    odd[voxel, s] ^= True
-    odd[above, s] ^= True
-    odd[voxel, t] ^= True
-    odd[beside, t] ^= True
+    return (voxel, s), (above, s), (voxel, t), (beside, t)
 
 
 @inner_kernel
-def _ask_again(due: NDArray[np.bool_], behind: NDArray[np.int32], voxel: int, axis: int) -> None:
-    """The voxels whose quads have this side, a step along ``axis`` from a voxel."""
-    due[voxel] = True
+def _ask_again(due: NDArray[np.bool_], behind: NDArray[np.int32], corner: int, step: int) -> None:
+    """Mark the voxels whose quads have this side."""
+    due[corner] = True
     for across in range(3):
-        if across != axis and behind[voxel, across] >= 0:
-            due[behind[voxel, across]] = True
+        if across != step and behind[corner, across] >= 0:
+            due[behind[corner, across]] = True
 
 
 @kernel
@@ -150,7 +147,8 @@ def _count_sides(
             if crossed[voxel, axis]:
                 beside, opposite, above = quad_at(neighbors, voxel, axis)
                 if opposite >= 0:
-                    _turn_sides(odd, voxel, axis, beside, above)
+                    for corner, step in _sides(voxel, axis, beside, above):
+                        odd[corner, step] ^= True
 
 
 @kernel
@@ -166,7 +164,7 @@ def _sweep(
         for axis in range(3):
             if neighbors[voxel, axis] >= 0:
                 behind[neighbors[voxel, axis], axis] = voxel
-    due = np.ones(len(neighbors), np.bool_)  # voxels near which something has changed
+    due = np.ones(len(neighbors), np.bool_)  # at first all voxels, then those near a change
     for _ in range(SWEEPS):
         changes = 0
         for voxel in range(len(neighbors)):
@@ -180,8 +178,10 @@ def _sweep(
                 beside, opposite, above = quad_at(neighbors, voxel, axis)
                 if opposite < 0:
                     continue
-                s, t = RING_AXES[axis]
-                count = int(odd[voxel, s]) + int(odd[above, s]) + int(odd[voxel, t]) + int(odd[beside, t])
+                sides = _sides(voxel, axis, beside, above)
+                count = 0
+                for corner, step in sides:
+                    count += odd[corner, step]
                 gain = 2.0 * count - 4.0  # sides mended less sides spoiled
                 if crossed[voxel, axis]:
                     worth = REMOVING * gain - logit
@@ -189,11 +189,9 @@ def _sweep(
                     worth = ADDING * gain + logit + (CORNER if count >= 2 else 0.0)
                 if worth > 0:
                     crossed[voxel, axis] ^= True
-                    _turn_sides(odd, voxel, axis, beside, above)
-                    _ask_again(due, behind, voxel, s)
-                    _ask_again(due, behind, above, s)
-                    _ask_again(due, behind, voxel, t)
-                    _ask_again(due, behind, beside, t)
                     changes += 1
+                    for corner, step in sides:
+                        odd[corner, step] ^= True
+                        _ask_again(due, behind, corner, step)
         if changes == 0:
             break
