@@ -177,7 +177,9 @@ for path in sys.argv[2:]:
     except VoxlumeError as error:
         result["error"] = str(error)
     result["seconds"] = time.perf_counter() - start
-    result["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not ru_maxrss, which begins with that of the process that started this one.
+    (peak,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+    result["peak"] = int(peak.split()[1]) * 1024
     print(json.dumps(result), flush=True)
 """
 
