@@ -67,17 +67,24 @@ def all_costs(
 
 
 def renew_keys(
-    due: Tensor, faces: Tensor, head: Tensor, following: Tensor, cost: Tensor, keys: Tensor
+    due: Tensor, faces: Tensor, head: Tensor, following: Tensor, cost: Tensor, keys: Tensor, levels: Tensor
 ) -> None:
-    """:func:`voxlume.mesh.collapse.renew_keys` of the vertices where ``due`` uint8 (n,) is not zero."""
+    """:func:`voxlume.mesh.collapse.renew_keys` of the vertices where ``due`` uint8 (n,) is not zero.
+
+    ``due`` becomes zero. Adds to ``levels`` int32 (:data:`collapse.COST_LEVELS`,) how many vertices have each
+    cost level.
+    """
     _keys_kernel[_grid(len(keys))](
-        due, faces, head, following, cost, keys, len(keys), LANES=LANES, **_OPTIONS
+        due, faces, head, following, cost, keys, levels, len(keys), LANES=LANES, **_OPTIONS
     )
 
 
-def count_levels(keys: Tensor, levels: Tensor) -> None:
-    """Add to ``levels`` int32 (:data:`collapse.COST_LEVELS`,) how many vertices have each cost level."""
-    _levels_kernel[_grid(len(keys))](keys, levels, len(keys), LANES=LANES, **_OPTIONS)
+def cost_limit(levels: Tensor, rank: int, limit: Tensor, removed: Tensor) -> None:
+    """:func:`voxlume.mesh.collapse.cost_limit` into ``limit`` int64 (1,), of what :func:`renew_keys` counted.
+
+    Those counts and ``removed`` become zero, for the next round.
+    """
+    _limit_kernel[(1,)](levels, rank, limit, removed, LEVELS=len(levels))
 
 
 def mark_chosen(
@@ -102,11 +109,13 @@ def collapse_edges(
     keys: Tensor,
     parent: Tensor,
     removed: Tensor,
+    moved: Tensor,
     due: Tensor,
 ) -> None:
     """:func:`voxlume.mesh.collapse.collapse_edges`.
 
-    ``due`` uint8 (n,) becomes one at the vertices whose least key may have changed, zero elsewhere.
+    Adds to ``removed`` int32 (1,) how many faces went. Where an edge did, ``moved`` uint8 (n,) becomes one;
+    so does ``due`` at the vertices whose least key may have changed.
     """
     k = len(chosen)
     target = torch.empty((k, 3), dtype=torch.float64, device=chosen.device)
@@ -138,11 +147,11 @@ def collapse_edges(
         quadrics,
         parent,
         removed,
+        moved,
         k,
         LANES=LANES,
         **_OPTIONS,
     )
-    due.zero_()
     _renew_costs_kernel[_grid(k)](
         chosen,
         keys,
@@ -308,9 +317,9 @@ def _costs_kernel(q, points, on_feature, faces, feature, cost, n, LANES: tl.cons
 
 
 @triton.jit(do_not_specialize=["n"])
-def _keys_kernel(due, faces, head, following, cost, keys, n, LANES: tl.constexpr):
-    v, here = _rows(n, LANES)
-    here = here & (tl.load(due + v, mask=here, other=0) > 0)
+def _keys_kernel(due, faces, head, following, cost, keys, levels, n, LANES: tl.constexpr):
+    v, inside = _rows(n, LANES)
+    here = inside & (tl.load(due + v, mask=inside, other=0) > 0)
     start = tl.load(head + v, mask=here, other=-1)
     corner = start
     walking = here & (start >= 0)
@@ -326,14 +335,19 @@ def _keys_kernel(due, faces, head, following, cost, keys, n, LANES: tl.constexpr
         corner = tl.load(following + corner, mask=walking, other=0)
         walking = walking & (corner != start)
     tl.store(keys + v, least, mask=here)
-
-
-@triton.jit(do_not_specialize=["n"])
-def _levels_kernel(keys, levels, n, LANES: tl.constexpr):
-    v, inside = _rows(n, LANES)
-    key = tl.load(keys + v, mask=inside, other=_NONE)
+    tl.store(due + v, tl.zeros((LANES,), tl.uint8), mask=here)
+    least = tl.where(here, least, tl.load(keys + v, mask=inside & (here == 0), other=_NONE))
     # Sums of integers are the same in any order.
-    tl.atomic_add(levels + (key >> _EDGE_BITS), 1, mask=inside & (key != _NONE), sem="relaxed")
+    tl.atomic_add(levels + (least >> _EDGE_BITS), 1, mask=inside & (least != _NONE), sem="relaxed")
+
+
+@triton.jit(do_not_specialize=["rank"])
+def _limit_kernel(levels, rank, limit, removed, LEVELS: tl.constexpr):
+    level = tl.arange(0, LEVELS)
+    below = tl.cumsum(tl.load(levels + level), axis=0) < rank
+    tl.store(limit, tl.sum(below.to(tl.int64), axis=0))
+    tl.store(levels + level, tl.zeros((LEVELS,), tl.int32))
+    tl.store(removed, 0)
 
 
 @triton.jit
@@ -559,7 +573,7 @@ def _drop(faces, corner, here):
 
 @triton.jit(do_not_specialize=["n"])
 def _merge_kernel(
-    chosen, keys, allowed, faces, head, following, on_feature, target, points, q, parent, removed, n,
+    chosen, keys, allowed, faces, head, following, on_feature, target, points, q, parent, removed, moved, n,
     LANES: tl.constexpr,
 ):  # fmt: skip
     """Give the faces of b to a, drop those at both and those that a has already."""
@@ -598,7 +612,8 @@ def _merge_kernel(
     for i in range(10):
         total = tl.load(q + 10 * a + i, mask=here, other=0.0) + tl.load(q + 10 * b + i, mask=here, other=0.0)
         tl.store(q + 10 * a + i, total, mask=here)
-    tl.store(removed + row, dropped, mask=inside)
+    tl.store(moved + v, tl.full((LANES,), 1, tl.uint8), mask=here & (dropped > 0))
+    tl.atomic_add(removed, tl.sum(dropped, axis=0), sem="relaxed")
 
 
 @triton.jit(do_not_specialize=["n"])

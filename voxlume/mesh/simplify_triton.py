@@ -136,21 +136,23 @@ class DeviceReduction(Reduction):
         self.keys: Any = torch.empty(n, dtype=torch.int64, device=self.device)
         self.chosen: Any = torch.empty(n, dtype=torch.uint8, device=self.device)
         self.due: Any = torch.ones(n, dtype=torch.uint8, device=self.device)
+        self.levels: Any = torch.zeros(COST_LEVELS, dtype=torch.int32, device=self.device)
+        self.limit: Any = torch.zeros(1, dtype=torch.int64, device=self.device)
+        self.removed: Any = torch.zeros(1, dtype=torch.int32, device=self.device)
         self._renew_keys()
 
     def _renew_keys(self) -> None:
-        kernels.renew_keys(self.due, self.faces, self.head, self.following, self.cost, self.keys)
+        lists = self.faces, self.head, self.following
+        kernels.renew_keys(self.due, *lists, self.cost, self.keys, self.levels)
+
+    # Launching kernels is what takes the time of a round, so there are as few as possible.
 
     def _choose(self, rank: int) -> Any:
-        # Nothing here waits for the device: torch.bincount() would, and so would a tensor made of the rank.
-        levels = torch.zeros(COST_LEVELS, dtype=torch.int32, device=self.device)
-        kernels.count_levels(self.keys, levels)
-        limit = (levels.cumsum(0) < rank).sum(0, keepdim=True)
-        kernels.mark_chosen(self.faces, self.head, self.following, self.keys, limit, self.chosen)
+        kernels.cost_limit(self.levels, rank, self.limit, self.removed)
+        kernels.mark_chosen(self.faces, self.head, self.following, self.keys, self.limit, self.chosen)
         return torch.nonzero(self.chosen)[:, 0]
 
     def _collapse(self, chosen: Any) -> int:
-        removed = torch.zeros(len(chosen), dtype=torch.int32, device=self.device)
         kernels.collapse_edges(
             chosen,
             self.quadrics,
@@ -163,12 +165,12 @@ class DeviceReduction(Reduction):
             self.cost,
             self.keys,
             self.parent,
-            removed,
+            self.removed,
+            self.moved.view(torch.uint8),
             self.due,
         )
-        self.moved[chosen] |= removed > 0  # a mask as index would wait for the device
         self._renew_keys()
-        return int(removed.sum())
+        return int(self.removed)
 
     def compact(self) -> None:
         self.faces = self.faces[self.faces[:, 0] >= 0]
