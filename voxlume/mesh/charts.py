@@ -26,9 +26,9 @@ MAX_TILT = math.radians(62)
 MAX_SMALL_TILT = math.radians(80)
 """The same for faces of charts too small to show a texture: lengths shrink to 0.17 at worst."""
 
-_ROUNDS = 22  # the last bound keeps large charts apart at sharp edges, where one projection would suit none
+_ROUNDS = 16  # the last bound keeps large charts apart at sharp edges, where one projection would suit none
 _SMALL_ROUNDS = 6
-_FIRST_BOUND = 2.0**-24  # of the cost, relative to the square root of the surface's area; doubles per round
+_FIRST_BOUND = 2.0**-18  # of the cost, relative to the square root of the surface's area; doubles per round
 
 
 def directions() -> NDArray[np.float64]:
