@@ -16,12 +16,13 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from numba import prange
 from numpy.typing import NDArray
 
-from voxlume.jit import inner_kernel, kernel, threads_for
+from voxlume.jit import inner_kernel, kernel, parallel_kernel
 from voxlume.ovoxel.extract import RING_AXES, quad_at
 from voxlume.ovoxel.grid import OVoxel
-from voxlume.ovoxel.index import VoxelIndex, forward_neighbors, pack_keys
+from voxlume.ovoxel.index import VoxelIndex, even_ranges, forward_neighbors, pack_keys
 
 UNSEEN = -0.5
 """The logit of a crossed edge that belongs to an added voxel, of which the decoder said nothing."""
@@ -72,38 +73,85 @@ def with_missing_voxels(ovoxel: OVoxel, logits: NDArray[np.float32]) -> tuple[OV
     coords = coords[index.find(coords) < 0]
     if not len(coords):
         return ovoxel, logits
-    positions, weights, attributes = ovoxel.dual_vertices, ovoxel.splitting_weights, ovoxel.attributes
-    carried = [part for part in (weights, attributes) if part is not None]
-    near = [(np.array(step), 1 / np.abs(step).sum()) for step in product((-1, 0, 1), repeat=3) if any(step)]
-    share = np.zeros(len(coords))
-    place = np.zeros((len(coords), 3))
-    means = [np.zeros((len(coords), *part.shape[1:])) for part in carried]
-    with threads_for(len(coords)):
-        for step, weight in near:
-            rows = index.find(coords + step)
-            here = np.where(rows >= 0, weight, 0.0)
-            share += here
-            place += here[:, None] * (step + positions[rows])
-            for mean, part in zip(means, carried, strict=True):
-                mean += (here * part[rows].T).T
-    place = (place / share[:, None]).clip(0, 1)
-    rows = np.searchsorted(index.keys, pack_keys(coords))
-    order = np.insert(np.arange(len(ovoxel)), rows, len(ovoxel) + np.arange(len(coords)))
+    rows = index.find((coords[:, None] + _STEPS_AROUND).reshape(-1, 3)).reshape(len(coords), -1)
+    before = np.searchsorted(index.keys, pack_keys(coords))
 
     def merged(old: NDArray[Any], new: NDArray[Any] | float) -> NDArray[Any]:
-        added = np.broadcast_to(np.asarray(new, old.dtype), (len(coords), *old.shape[1:]))
-        return np.concatenate([old, added]).take(order, axis=0)
+        added = np.empty((len(coords), *old.shape[1:]), old.dtype)
+        added[:] = new
+        whole = np.empty((len(old) + len(added), *old.shape[1:]), old.dtype)
+        words = _as_words(old), _as_words(added), _as_words(whole)
+        _insert_rows(*words, before, even_ranges(len(old)))
+        return whole
 
-    new = [merged(part, (mean.T / share).T) for part, mean in zip(carried, means, strict=True)]
+    def around(old: NDArray[np.float32], steps: NDArray[np.float64] | float = 0.0) -> NDArray[np.float64]:
+        """The means of what lies around, each value with the step to it added."""
+        values = np.ascontiguousarray(old).reshape(len(old), -1)
+        offsets = np.zeros((len(_STEPS_AROUND), values.shape[1])) + steps
+        return _means_around(rows, _WEIGHTS_AROUND, offsets, values).reshape(len(coords), *old.shape[1:])
+
+    positions, weights, attributes = ovoxel.dual_vertices, ovoxel.splitting_weights, ovoxel.attributes
     whole = replace(
         ovoxel,
         coords=merged(ovoxel.coords, coords),
-        dual_vertices=merged(positions, place),
+        dual_vertices=merged(positions, around(positions, _STEPS_AROUND.astype(np.float64)).clip(0, 1)),
         intersected=merged(ovoxel.intersected, False),
-        splitting_weights=None if weights is None else new[0],
-        attributes=None if attributes is None else new[-1],
+        splitting_weights=None if weights is None else merged(weights, around(weights)),
+        attributes=None if attributes is None else merged(attributes, around(attributes)),
     )
     return whole, merged(logits, UNSEEN)
+
+
+_STEPS_AROUND = np.array([step for step in product((-1, 0, 1), repeat=3) if any(step)], np.int32)
+_WEIGHTS_AROUND = 1.0 / np.abs(_STEPS_AROUND).sum(1)
+
+
+@parallel_kernel
+def _means_around(
+    rows: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    offsets: NDArray[np.float64],
+    values: NDArray[np.float32],
+) -> NDArray[np.float64]:
+    """Weighted means (k, c) of the values at ``rows`` (k, s), -1 for none, with offsets (s, c) added."""
+    means = np.zeros((len(rows), values.shape[1]))
+    for i in prange(len(rows)):
+        share = 0.0
+        for j in range(rows.shape[1]):
+            if rows[i, j] >= 0:
+                share += weights[j]
+                for c in range(values.shape[1]):
+                    means[i, c] += weights[j] * (offsets[j, c] + values[rows[i, j], c])
+        for c in range(values.shape[1]):
+            means[i, c] /= share
+    return means
+
+
+def _as_words(array: NDArray[Any]) -> NDArray[Any]:
+    """The same memory as rows of 32-bit words, or of bytes."""
+    flat = np.ascontiguousarray(array).reshape(len(array), -1)
+    return flat.view(np.int32 if array.itemsize % 4 == 0 else np.uint8)
+
+
+@parallel_kernel
+def _insert_rows(
+    old: NDArray[Any],
+    new: NDArray[Any],
+    whole: NDArray[Any],
+    before: NDArray[np.int64],
+    bounds: NDArray[np.int64],
+) -> None:
+    """Old rows and new ones, each before the old one that it names; ``bounds`` share the old rows."""
+    for part in prange(len(bounds) - 1):
+        passed = np.searchsorted(before, bounds[part], side="left")
+        for i in range(bounds[part], bounds[part + 1]):
+            while passed < len(before) and before[passed] <= i:
+                passed += 1
+            for c in range(old.shape[1]):
+                whole[i + passed, c] = old[i, c]
+    for j in range(len(new)):
+        for c in range(new.shape[1]):
+            whole[before[j] + j, c] = new[j, c]
 
 
 @inner_kernel
@@ -122,14 +170,14 @@ def _ask_again(due: NDArray[np.bool_], behind: NDArray[np.int32], corner: int, s
             due[behind[corner, across]] = True
 
 
-@kernel
+@parallel_kernel
 def _find_lacking(
     neighbors: NDArray[np.int32],
     logits: NDArray[np.float32],
     lacking: NDArray[np.bool_],
 ) -> None:
     """Which crossed edges, (n, 3), have no quad."""
-    for voxel in range(len(neighbors)):
+    for voxel in prange(len(neighbors)):
         for axis in range(3):
             if logits[voxel, axis] > 0:
                 lacking[voxel, axis] = quad_at(neighbors, voxel, axis)[1] < 0
