@@ -144,6 +144,7 @@ def _made_on(
         material=0,
         name=name,
     )
+    mode = options.alpha_mode or source_alpha_mode(source)
     baked = bake(
         source,
         mesh.vertices,
@@ -160,11 +161,9 @@ def _made_on(
         if encoding is not None:
             encoding.begin(TextureImage(image, **kind))
 
-    # Lossless files take the longest, so they begin while the alpha mode is found.
     begin(baked.metallic_roughness, exact=True)
     if baked.normal is not None:
         begin(baked.normal, exact=True)
-    mode = options.alpha_mode or source_alpha_mode(source)
     base_color = baked.base_color if mode != "OPAQUE" else np.ascontiguousarray(baked.base_color[..., :3])
     begin(base_color, alpha=mode != "OPAQUE")
     occlusion = None

@@ -121,12 +121,7 @@ class ImageEncoding:
         """Begin with an image whose pixels stay as they are from now on, unless that was done before."""
         key = id(image.pixels), image.exact, image.alpha
         if key not in self._begun:
-            loss = None
-            if _may_blur(image, self.image_format, self._quality):
-                # Before the image, so that its thread never waits for what has not begun.
-                loss = self._pool.submit(_webp_loss, image.pixels, self._quality)
-            file = self._pool.submit(_encode, image, self.image_format, self._quality, loss)
-            self._begun[key] = image, file
+            self._begun[key] = image, self._pool.submit(_encode, image, self.image_format, self._quality)
 
     def file(self, image: TextureImage) -> ImageFile:
         """The file of an image that was begun with, as soon as it is there."""
@@ -205,10 +200,7 @@ def _may_blur(image: TextureImage, image_format: ImageFormat, quality: int) -> b
     return max(image.pixels.shape[:2]) <= _LARGEST_WEBP
 
 
-def _encode(
-    image: TextureImage, image_format: ImageFormat, quality: int, loss: Future[float] | None
-) -> ImageFile:
-    """``loss``: what lossy WebP would lose, where that decides."""
+def _encode(image: TextureImage, image_format: ImageFormat, quality: int) -> ImageFile:
     pixels = image.pixels
     if not _is_image(pixels):
         raise AssetError(f"a texture is {pixels.dtype} {pixels.shape}; expected uint8 (h, w, 1 to 4)")
@@ -219,6 +211,7 @@ def _encode(
             pixels = pixels[:, :, :-1]
     elif image_format == "webp" and max(pixels.shape[:2]) > _LARGEST_WEBP:
         image_format = "png"
+    loss = _webp_loss(pixels, quality) if _may_blur(image, image_format, quality) else 0.0
     picture = Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
     buffer = io.BytesIO()
     if image_format == "png":
@@ -227,17 +220,11 @@ def _encode(
         picture.save(buffer, "JPEG", quality=max(quality, 95) if image.exact else quality, subsampling=0)
     else:
         # The colour of transparent texels is kept, because texture filters reach it.
-        if not image.exact and not _is_large(loss, at_once=True):
-            picture.save(buffer, "WEBP", quality=quality, method=0, exact=True)
-        if image.exact or _is_large(loss):
-            buffer = io.BytesIO()
+        if image.exact or loss > _LARGEST_LOSS:
             picture.save(buffer, "WEBP", lossless=True, quality=0, method=0, exact=True)
+        else:
+            picture.save(buffer, "WEBP", quality=quality, method=0, exact=True)
     return ImageFile(buffer.getvalue(), image_format)
-
-
-def _is_large(loss: Future[float] | None, at_once: bool = False) -> bool:
-    """Whether a loss is too large; ``at_once``: as far as that is known already."""
-    return loss is not None and (loss.done() or not at_once) and loss.result() > _LARGEST_LOSS
 
 
 def _webp_loss(pixels: NDArray[np.uint8], quality: int) -> float:
