@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from tests.interpreter import needs_gpu
 from voxlume.errors import ModelFileError
+from voxlume.flow.state import values_of, with_values
+from voxlume.models import flow_run
 from voxlume.models.flow_run import FlowRun, with_two_blocks
 from voxlume.models.flow_transformer import (
     FlowTransformer,
     FlowTransformerConfig,
     grid_to_tokens,
+    pack_condition,
     tokens_to_grid,
 )
 from voxlume.models.layers import rotary_phases, rotate_pairs
@@ -106,7 +112,66 @@ def test_recorded_network_equals_the_called_one() -> None:
         for condition in conditions:
             t_b = torch.full((2,), t, device="cuda")
             results.append((run(x, t_b, condition), network(x, t_b, condition)))
+    with FlowRun(network, x) as first:
+        first(x, t_b, pack_condition(torch.randn(2, 5, 12, device="cuda")))
+    with FlowRun(network, x, calls=1) as second:  # with what the first has recorded
+        condition = pack_condition(torch.randn(2, 5, 12, device="cuda"))
+        results.append((second(x, t_b, condition), network(x, t_b, condition)))
     assert all(torch.equal(recorded, called) for recorded, called in results)
+
+
+class _Rerun:
+    """In place of a recording: calls the network again with what was recorded."""
+
+    def __init__(self, network: FlowTransformer, x: Any, condition: Any, layout: Any, pool: Any) -> None:
+        self.network, self.x, self.condition, self.layout = weakref.ref(network), x, condition, layout
+
+    def __call__(self, values: torch.Tensor, t_b: torch.Tensor) -> torch.Tensor:
+        network = self.network()
+        assert network is not None
+        result = network(with_values(self.x, values), t_b, self.condition, self.layout)
+        return values_of(result)
+
+
+@torch.no_grad()
+def test_recordings_of_a_dense_grid_serve_the_next_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(flow_run, "records", lambda device, lengths, calls, kept: kept)
+    monkeypatch.setattr(flow_run, "Recording", lambda *given: made.append(given) or _Rerun(*given))
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    network = shaken(FlowTransformer(FLOW))
+    assert isinstance(network, FlowTransformer)
+    t = torch.full((2,), 300.0)
+
+    def goes_on(network: FlowTransformer, run: FlowRun, grid: int) -> None:
+        x = torch.randn(2, 4, grid, grid, grid)
+        for condition in (pack_condition(torch.randn(2, 5, 12)), network.null_condition(2)) * 2:
+            assert torch.equal(run(x, t, condition), network(x, t, condition))
+
+    def places(grid: int) -> torch.Tensor:
+        return torch.empty(2, 1, grid, grid, grid)
+
+    for _ in range(2):
+        with FlowRun(network, places(3)) as run:
+            goes_on(network, run, 3)
+    assert len(made) == 2  # one for each kind of condition, although every run has conditions of its own
+    with FlowRun(network, places(2)) as smaller, FlowRun(network, places(3)) as run:
+        goes_on(network, smaller, 2)
+        goes_on(network, run, 3)
+        with FlowRun(network, places(3)) as beside:
+            goes_on(network, beside, 3)
+            goes_on(network, run, 3)
+    assert len(made) == 6
+    before = [parameter.data for parameter in network.parameters()]  # nothing else takes their places
+    network.to(torch.float64).to(torch.float32)  # the weights have moved
+    with FlowRun(network, places(3)) as run:
+        goes_on(network, run, 3)
+    assert len(made) == 8
+    left = weakref.ref(network)
+    made.clear()
+    del network, run, smaller, beside, before
+    gc.collect()
+    assert left() is None
 
 
 @torch.no_grad()

@@ -52,15 +52,16 @@ def inside_outline(told: CameraTold, mask: NDArray[np.bool_] | Tensor, grid: int
     seen inside, or half a cell and :data:`ERROR` beside it. 1 everywhere where the mask says nothing: it is
     empty, or there is no background.
     """
-    told = CameraTold(*(part[:1].float().cpu() for part in _parts(told)))
+    device = told.logits.device if told.logits.is_cuda else "cpu"  # cameras need float64, which MPS lacks
+    told = CameraTold(*(part[:1].float().to(device) for part in _parts(told)))
     everywhere = torch.ones((grid, grid, grid))
     # Half a cell, at the distance of the origin where the window is measured, as a share of the side.
     half_side = float(told.window[0, 2].clamp(min=0.02))
-    near = _grown(torch.as_tensor(mask), 0.25 / grid / half_side + ERROR)
+    near = _grown(torch.as_tensor(mask, device=device), 0.25 / grid / half_side + ERROR)
     if bool(near.all()) or not bool(near.any()):
         return everywhere
     likely, azimuth = directions(told)
-    axis = (torch.arange(grid) + 0.5) / grid - 0.5
+    axis = (torch.arange(grid, device=device) + 0.5) / grid - 0.5
     centres = torch.cartesian_prod(axis, axis, axis)
     matrix = told.cameras(azimuth).matrix()
     seen = torch.einsum("aij,nj->ani", matrix[:, :, :3], centres) + matrix[:, None, :, 3]
@@ -69,7 +70,7 @@ def inside_outline(told: CameraTold, mask: NDArray[np.bool_] | Tensor, grid: int
     shown = (seen[..., 2] > 0) & (column >= 0) & (column < SIDE) & (row >= 0) & (row < SIDE)
     place = (row * SIDE + column).where(shown, column.new_zeros(())).long()
     inside_an = near.flatten()[place] & shown
-    return (likely @ inside_an.float()).clamp(0, 1).reshape(grid, grid, grid)
+    return (likely @ inside_an.float()).clamp(0, 1).reshape(grid, grid, grid).cpu()
 
 
 def directions(told: CameraTold) -> tuple[Tensor, Tensor]:
@@ -82,7 +83,8 @@ def directions(told: CameraTold) -> tuple[Tensor, Tensor]:
     likely = told.logits[0].softmax(0)
     before, after = likely.roll(1), likely.roll(-1)
     offset = (after - before) / (before + likely + after)
-    azimuth = (torch.arange(len(likely)) + offset) * (2 * math.pi / len(likely)) - math.pi
+    place = torch.arange(len(likely), device=likely.device) + offset
+    azimuth = place * (2 * math.pi / len(likely)) - math.pi
     kept = likely >= min(NEGLIGIBLE, float(likely.max()))
     return likely[kept] / likely[kept].sum(), azimuth[kept]
 

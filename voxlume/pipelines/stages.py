@@ -24,7 +24,7 @@ from voxlume.flow.sampler import SamplingParameters, sample
 from voxlume.flow.schedule import sampling_times
 from voxlume.flow.state import State, noise_like, values_of
 from voxlume.models.camera_head import CameraHead, CameraHeadConfig, CameraTold
-from voxlume.models.flow_run import FlowRun, records
+from voxlume.models.flow_run import FlowRun, keeps, records
 from voxlume.models.flow_transformer import FlowTransformer, FlowTransformerConfig, pack_condition
 from voxlume.models.image_encoder import ImageEncoder, ImageEncoderConfig, normalized_image
 from voxlume.models.precision import quick_float32
@@ -131,27 +131,30 @@ def encode_images(
     if not isinstance(config, ImageEncoderConfig):
         raise ModelFileError(f"{networks.folder}: {IMAGE_ENCODER} is no image encoder")
     sizes = networks.folder.config.image_sizes[: 2 if high else 1]
-    working = image_encoder_bytes(config, max(sizes), networks.item_bytes(IMAGE_ENCODER))
-    passes = [(size, pictures) for size in sizes]
-    if mirrored:
-        passes.append((sizes[0], [np.ascontiguousarray(picture[:, ::-1]) for picture in pictures]))
-    total = len(passes) * len(pictures)
+    working = image_encoder_bytes(config, max(sizes), networks.item_bytes(IMAGE_ENCODER)) * (1 + mirrored)
+    total = len(sizes) * len(pictures)
     report(progress, 0, total, "looking at the picture")
     tokens: list[Tensor] = []
+    reflection: Tensor | None = None
     with (
         torch.no_grad(),
         quick_float32(networks.device),
         networks.using(IMAGE_ENCODER, working=working, what="the image encoder") as (net,),
     ):
         assert isinstance(net, ImageEncoder)
-        for size, shown in passes:
+        for size in sizes:
             views = []
-            for picture in shown:
-                image = normalized_image(picture, size).unsqueeze(0).to(networks.device)
-                views.append(net(image).float().cpu())
+            for picture in pictures:
+                shown = [picture]
+                if mirrored and not tokens:  # beside the picture, which launches no more kernels than alone
+                    shown.append(np.ascontiguousarray(picture[:, ::-1]))
+                images = torch.stack([normalized_image(one, size) for one in shown])
+                views.append(net(images.to(networks.device)).float().cpu())
                 report(progress, len(tokens) * len(pictures) + len(views), total, "looking at the picture")
-            tokens.append(torch.cat(views))
-    reflection = tokens.pop() if mirrored else None
+            seen = torch.stack(views, dim=1)
+            tokens.append(seen[0])
+            if len(seen) > 1:
+                reflection = seen[1]
     low, *rest = tokens
     inside = None if masks is None else _inside_outlines(networks, low, masks)
     return ImageCondition(low, rest[0] if rest else None, inside, reflection)
@@ -745,17 +748,18 @@ def _sample(
     ``beside`` (n, c) are constant channels after the noisy ones."""
     _check_channels(network, noise, tokens_vmc, beside)
     preview = sampling.preview
-    return sample(
-        _velocity(network, noise, tokens_vmc, parameters, sampling.views, beside),
-        noise,
-        parameters,
-        progress=sampling.progress,
-        what=f"sampling the {what}",
-        preview=None
-        if preview is None
-        else lambda step, state: preview(what, step, _first_voters(state, parameters.votes)),
-        forecast=sampling.forecast,
-    )
+    with FlowRun(network, noise, parameters.steps) as run:
+        return sample(
+            _velocity(run, noise, tokens_vmc, parameters, sampling.views, beside),
+            noise,
+            parameters,
+            progress=sampling.progress,
+            what=f"sampling the {what}",
+            preview=None
+            if preview is None
+            else lambda step, state: preview(what, step, _first_voters(state, parameters.votes)),
+            forecast=sampling.forecast,
+        )
 
 
 def _first_voters(state: State, votes: int) -> State:
@@ -782,20 +786,22 @@ def _flow_working(
 ) -> float:
     """Bytes that sampling with a flow network takes, for samples of so many tokens each, in so many steps."""
     views, condition_tokens = tokens_vmc.shape[:2]
+    flow = networks.config(key)
+    assert isinstance(flow, FlowTransformerConfig)
     return flow_bytes(
-        networks.config(key),
+        flow,
         sum(lengths),
         len(lengths) * condition_tokens,
         networks.item_bytes(key),
         views=views,
         prepared=_keeps_keys_values(views, len(lengths)),
         fused=networks.fused(key),
-        recorded=records(networks.device, lengths, steps),
+        recorded=records(networks.device, lengths, steps, kept=keeps(flow, lengths)),
     )
 
 
 def _velocity(
-    network: FlowTransformer,
+    run: FlowRun,
     noise: State,
     tokens_vmc: Tensor,
     parameters: SamplingParameters,
@@ -804,11 +810,11 @@ def _velocity(
 ) -> Velocity[State]:
     device = values_of(noise).device
     batch = noise.batch_size if isinstance(noise, SparseTensor) else len(noise)
-    run = FlowRun(network, noise, parameters.steps)
+    network = run.network
     views = [view.expand(batch, -1, -1) for view in tokens_vmc.to(device)]
     prepare = network.prepare_condition if _keeps_keys_values(len(views), batch) else pack_condition
     conditions = [prepare(view) for view in views]
-    null = network.null_condition(batch)
+    null = network.null_condition(batch) if parameters.guidance_strength != 1 else None
     step_of = {t: i for i, t in enumerate(sampling_times(parameters.steps, parameters.rescale_t))}
 
     def velocity(state: State, t: float, conditional: bool) -> Tensor:
@@ -818,6 +824,7 @@ def _velocity(
             x = state.with_features(torch.cat([state.features, beside], dim=1))
         t_b = torch.full((batch,), 1000 * t, device=device)
         if not conditional:
+            assert null is not None  # nothing else asks for it
             return values_of(run(x, t_b, null))
         if mode == "cycle":
             return values_of(run(x, t_b, conditions[step_of[t] % len(conditions)]))
