@@ -55,14 +55,14 @@ class FlowRun:
         """``places`` is any state on the run's places, usually the noise; ``calls`` are the most to expect of
         a condition."""
         self.network = network
-        self._kind = tuple(values_of(places).shape[:1] + values_of(places).shape[2:])
-        self._device = values_of(places).device
-        kept = self._take() if network.config.grid == "dense" else None
-        self.layout = kept.layout if kept else network.token_layout(places)
+        values = values_of(places)
+        self._kind: _Kind = (values.device, *values.shape[:1], *values.shape[2:])
+        left = self._take() if network.config.grid == "dense" else None
+        self.layout = left.layout if left else network.token_layout(places)
         self._keeps = keeps(network.config, self.layout.lengths)
         self._recordings: Recordings | None = None
-        if records(self._device, self.layout.lengths, calls, kept=self._keeps):
-            self._recordings = kept or Recordings(network, self.layout, self._keeps)
+        if records(values.device, self.layout.lengths, calls, kept=self._keeps):
+            self._recordings = left or Recordings(network, self.layout, self._keeps)
 
     def __enter__(self) -> FlowRun:
         return self
@@ -70,7 +70,7 @@ class FlowRun:
     def __exit__(self, *_: object) -> None:
         if self._keeps and self._recordings is not None:
             sets = _idle.setdefault(self.network, [])
-            sets.append(((self._device, self._kind), self._recordings))
+            sets.append((self._kind, self._recordings))
             del sets[:-_MOST_KEPT]
         self._recordings = None
 
@@ -84,12 +84,11 @@ class FlowRun:
     def _take(self) -> Recordings | None:
         """What an earlier run left, if the weights are still where they were."""
         sets = _idle.get(self.network, [])
-        weights = _places_of_weights(self.network)
         for item in reversed(sets):
-            (device, kind), recordings = item
-            if device == self._device and kind == self._kind:
+            kind, recordings = item
+            if kind == self._kind:
                 sets.remove(item)
-                if recordings.weights == weights:
+                if recordings.weights == _places_of_weights(self.network):
                     return recordings
         return None
 
@@ -139,7 +138,10 @@ class Recordings:
         return own
 
 
-_idle: WeakKeyDictionary[FlowTransformer, list[tuple[Any, Recordings]]] = WeakKeyDictionary()
+_Kind = tuple[torch.device | int, ...]
+"""Of a dense grid: its device, batch and size."""
+
+_idle: WeakKeyDictionary[FlowTransformer, list[tuple[_Kind, Recordings]]] = WeakKeyDictionary()
 """What runs have left, by the network; whoever goes on with it takes it away meanwhile."""
 
 
