@@ -10,6 +10,7 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 
 from voxlume.app.cli import main
+from voxlume.ovoxel.mend import mended
 from voxlume.pipelines.warm_up import small_object, warm_up
 
 
@@ -30,6 +31,8 @@ def test_nothing_is_left_to_compile(tmp_path: Path) -> None:
     before = compiled()
     assert sum(before.values()) > 50
     ball = small_object(0.6)
+    logits = np.random.default_rng(1).normal(0, 4, (len(ball), 3)).astype(np.float32)
+    assert len(mended(ball, logits)) > len(ball)
     noise = np.random.default_rng(0).uniform(0.5, 1, (len(ball), 6)).astype(np.float32)
     rough = replace(ball, attributes=noise)
     opaque = replace(

@@ -47,7 +47,7 @@ def warm_up(progress: Progress | None = None) -> None:
 
 
 def small_object(alpha: float) -> OVoxel:
-    """A ball and a crumb as a decoder makes them; ``alpha`` is that of the ball's upper half."""
+    """A ball and a crumb as a decoder makes them, a voxel short; ``alpha``: of the ball's upper half."""
     n, axes = RESOLUTION, (0, 1, 2)
     corner = np.stack(np.meshgrid(*[np.arange(n)] * 3, indexing="ij"), axis=-1)
     inside = np.linalg.norm(corner - n / 2, axis=-1) < 0.4 * n
@@ -59,6 +59,7 @@ def small_object(alpha: float) -> OVoxel:
         for shift in np.ndindex(2, 2):
             touched |= np.roll(crossed[..., axis], shift, [a for a in axes if a != axis])
     coords = np.argwhere(touched).astype(np.int32)
+    coords = np.delete(coords, len(coords) // 2, axis=0)
     attributes = np.full((len(coords), 6), [0.7, 0.4, 0.2, 0.0, 0.5, 1.0], np.float32)
     attributes[coords.sum(1) % 2 == 0, 0] = 0.2
     attributes[coords[:, 2] > n // 2, 5] = alpha
