@@ -10,8 +10,10 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 
 from voxlume.app.cli import main
+from voxlume.mesh.clean import clean
+from voxlume.mesh.read import load
 from voxlume.ovoxel.mend import mended
-from voxlume.pipelines.warm_up import small_object, warm_up
+from voxlume.pipelines.warm_up import small_object, untidy, warm_up
 
 
 def compiled() -> dict[str, int]:
@@ -43,5 +45,8 @@ def test_nothing_is_left_to_compile(tmp_path: Path) -> None:
         out = str(tmp_path / f"{number}.glb")
         assert main(["decode", str(tmp_path / f"{number}.npz"), out, "--texture-size", "64"]) == 0
         assert main(["render", out, str(tmp_path / f"{number}.png"), "--size", "48"]) == 0
+        cleaned = clean(*untidy(load(out).meshes[0], 5))
+        assert cleaned.flipped
+        assert cleaned.duplicate
     after = compiled()
     assert {name for name, count in after.items() if count > before.get(name, 0)} == set()
